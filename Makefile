@@ -1,0 +1,56 @@
+# make run    the example, supervised; needs root where systemd is not PID 1
+# make test   everything that proves the product; needs root
+# make lint   format, lints, documentation, licences
+# make bench  figures, each beside a peer's in the same run; needs root
+# make release   the optimised programs in target/release
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: run test test-units test-system lint bench release golden
+
+# A process for each test: those of the sandbox count what it leaves behind.
+TEST := nextest run
+NEXTEST := cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
+SANDBOX := target/debug/supervisor-sandbox --bind $(CURDIR)
+
+run:
+	@scripts/run-example
+
+test: test-units test-system
+
+test-units:
+	@scripts/packages cc systemd dbus
+	@$(NEXTEST)
+	cargo build --locked --bins --examples
+	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test sandbox
+
+# One booted private systemd for the whole suite; real services from packages beside our own stubs.
+test-system:
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl
+	@$(NEXTEST)
+	cargo build --locked --bins --examples
+	cargo $(TEST) --locked --test system --no-run
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo $(TEST) --locked --offline --test system
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check licenses bans sources
+
+release:
+	@scripts/packages cc
+	cargo build --release --locked
+
+bench:
+	@scripts/packages cc systemd dbus
+	cargo build --release --locked --bins --examples
+	cargo build --locked --bin supervisor-sandbox
+	cargo bench --locked --bench config_load
+	cargo bench --locked --no-run --bench supervision
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision
+
+# Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
+golden:
+	UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo $(TEST) --locked --lib --test config

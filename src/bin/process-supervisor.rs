@@ -1,0 +1,187 @@
+//! The daemon: arguments, logging, exit code.
+#![expect(clippy::print_stderr, reason = "a daemon that cannot start says so before there is a log")]
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use process_supervisor::cli;
+use process_supervisor::config::{self, Severity};
+use process_supervisor::place::{Places, Scope};
+use process_supervisor::runtime::{self, SetupError};
+use process_supervisor::systemd::own;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Keeps the services of supervisor_config.json running as systemd units.
+///
+/// SIGHUP reads the configuration again. SIGTERM ends the supervisor and leaves the services running; the next one
+/// takes them over. SIGINT (Ctrl-C) stops the services in reverse order, then the supervisor.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration [default: /etc/process-supervisor/supervisor_config.json, or that of the user]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Use the system manager (root's default)
+    #[arg(long, global = true, conflicts_with = "user")]
+    system: bool,
+    /// Use the manager of the current user
+    #[arg(long, global = true)]
+    user: bool,
+    /// How to write the log
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
+    log_format: LogFormat,
+    /// Start in the background, as a unit of its own, and return when it is ready
+    #[arg(long, conflicts_with_all = ["status", "stop", "check"])]
+    daemon: bool,
+    /// Print what `supervisorctl status` prints
+    #[arg(long, conflicts_with_all = ["stop", "check"])]
+    status: bool,
+    /// Stop the services in reverse order, then the supervisor
+    #[arg(long, conflicts_with = "check")]
+    stop: bool,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Run in the foreground (what happens without a command, too)
+    Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// The journal when stderr is the journal, else text
+    Auto,
+    Journal,
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let scope = match (arguments.system, arguments.user) {
+        (true, _) => Scope::System,
+        (_, true) => Scope::User,
+        _ => Scope::of_this_process(),
+    };
+    let mut places = Places::new(scope, |name| std::env::var(name).ok());
+    if let Some(config) = &arguments.config {
+        places = places.with_config(config);
+    }
+    let as_cli = |command: &str| {
+        let scope = format!("--{}", scope.as_str());
+        let config = places.config.as_os_str();
+        cli::run(
+            ["supervisorctl".as_ref(), scope.as_ref(), "--config".as_ref(), config, command.as_ref()]
+                .map(Into::into),
+        )
+    };
+    if arguments.status {
+        as_cli("status")
+    } else if arguments.stop {
+        as_cli("shutdown")
+    } else if arguments.check {
+        as_cli("validate")
+    } else if arguments.daemon {
+        block_on(in_background(scope, &arguments))
+    } else {
+        block_on(in_foreground(places, arguments.log_format))
+    }
+}
+
+fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    // TLS for probes: one provider per process, chosen before anybody needs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("process-supervisor: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(future) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("process-supervisor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn in_foreground(places: Places, format: LogFormat) -> anyhow::Result<()> {
+    start_log(format)?;
+    let file = |name: &str| std::fs::read_to_string(name).ok();
+    match runtime::run(places, VERSION).await {
+        Err(SetupError::Config(problems)) => {
+            anyhow::bail!(
+                "{}\nnothing was started or stopped",
+                config::render(&problems, Severity::Error, file)
+            )
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn in_background(scope: Scope, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut passed = Vec::new();
+    if let Some(config) = &arguments.config {
+        passed.extend(["--config".into(), std::path::absolute(config)?.display().to_string()]);
+    }
+    if arguments.system || arguments.user {
+        passed.push(format!("--{}", scope.as_str()));
+    }
+    Ok(own::run_in_background(scope, &std::env::current_exe()?, &passed).await?)
+}
+
+/// `RUST_LOG` chooses what is written, as everywhere.
+fn start_log(format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,zbus=warn"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let to_stderr = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Auto if stderr_is_journal() => return start_journal_log(registry),
+        LogFormat::Journal => return start_journal_log(registry),
+        LogFormat::Json => registry.with(to_stderr().json().flatten_event(true)).init(),
+        LogFormat::Auto | LogFormat::Text => {
+            registry.with(to_stderr().with_ansi(std::io::stderr().is_terminal())).init();
+        }
+    }
+    Ok(())
+}
+
+fn start_journal_log<S>(registry: S) -> anyhow::Result<()>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
+{
+    use tracing_journald::{Priority, PriorityMappings};
+    let layer = tracing_journald::layer()
+        .map_err(|error| anyhow::anyhow!("the journal cannot be written: {error}; try --log-format text"))?
+        .with_field_prefix(None)
+        .with_syslog_identifier("process-supervisor".into())
+        .with_priority_mappings(PriorityMappings {
+            info: Priority::Informational,
+            ..PriorityMappings::new()
+        });
+    registry.with(layer).init();
+    Ok(())
+}
+
+/// systemd names the socket that it made our stderr (`man systemd.exec`, `JOURNAL_STREAM`).
+fn stderr_is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    stderr
+        .and_then(|file| file.metadata())
+        .is_ok_and(|meta| named == format!("{}:{}", meta.dev(), meta.ino()))
+}

@@ -1,0 +1,5 @@
+//! supervisorctl: see [`process_supervisor::cli`].
+
+fn main() -> std::process::ExitCode {
+    process_supervisor::cli::run(std::env::args_os())
+}

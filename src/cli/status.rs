@@ -1,0 +1,178 @@
+//! `status`: one line per service that says what it is and why.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::out::Out;
+use super::select::select;
+use super::table::{Cell, Style, Tone, table};
+use crate::core::time::Human;
+use crate::http::dto::{Service, Status};
+
+pub(super) async fn status(client: &Client, out: &mut Out, patterns: &[String]) -> Result<(), Failure> {
+    let mut status = client.status().await?;
+    let ids: Vec<String> = select(&status, patterns)?.iter().map(|s| s.service.id.clone()).collect();
+    status.services.retain(|id, _| ids.contains(id));
+    if out.json {
+        out.value(&status)?;
+    } else if status.services.is_empty() {
+        out.line(&format!(
+            "No services: {} has none. Add some, then `supervisorctl reload`.",
+            status.supervisor.config_path
+        ))?;
+    } else {
+        let text = render(&status, Timestamp::now(), out.style);
+        out.text(&text)?;
+    }
+    if status.services.values().all(is_well) { Ok(()) } else { Err(Failure::Unwell) }
+}
+
+/// Whether it is as the configuration wants it.
+pub(super) fn is_well(service: &Service) -> bool {
+    !service.enabled || (service.state == "running" && service.health != "unhealthy")
+}
+
+/// The table. `now` counts the time to the next retry.
+pub(super) fn render(status: &Status, now: Timestamp, style: Style) -> String {
+    let rows: Vec<[Cell; 7]> = status.services.values().map(|service| row(service, now)).collect();
+    table(["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "WHY"], &rows, style)
+}
+
+fn row(service: &Service, now: Timestamp) -> [Cell; 7] {
+    let dash = || String::from("-");
+    let uptime = service.uptime_seconds.map_or_else(dash, |s| Human(Duration::from_secs(s)).to_string());
+    [
+        Cell::from(&service.id),
+        Cell::new(&service.state, state_tone(service)),
+        Cell::new(&service.health, health_tone(&service.health)),
+        Cell::from(service.pid.map_or_else(dash, |pid| pid.to_string())),
+        Cell::from(uptime),
+        Cell::from(service.restart_count.to_string()),
+        Cell::from(why(service, now)),
+    ]
+}
+
+fn state_tone(service: &Service) -> Tone {
+    match service.state.as_str() {
+        "running" => Tone::Good,
+        "failed" | "fatal" => Tone::Bad,
+        "stopped" if service.waiting_for.is_empty() => Tone::Off,
+        _ => Tone::Changing,
+    }
+}
+
+pub(super) fn health_tone(health: &str) -> Tone {
+    match health {
+        "healthy" => Tone::Good,
+        "degraded" => Tone::Changing,
+        "unhealthy" => Tone::Bad,
+        _ => Tone::Off,
+    }
+}
+
+/// What a person wants to know next; nothing where all is well.
+pub(super) fn why(service: &Service, now: Timestamp) -> String {
+    if service.state == "running" && service.health == "healthy" {
+        return String::new();
+    }
+    let mut parts = Vec::new();
+    if !service.enabled && service.state == "stopped" {
+        parts.push("disabled in the configuration".to_owned());
+    } else if !service.reason.is_empty() {
+        parts.push(service.reason.clone());
+    }
+    let waits = service.waiting_for.join(", ");
+    if !waits.is_empty() && !service.waiting_for.iter().all(|id| service.reason.contains(id.as_str())) {
+        parts.push(format!("waiting for {waits}"));
+    }
+    if let Some(at) = service.next_retry_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok()) {
+        let left = at.as_millisecond() - now.as_millisecond();
+        parts.push(match u64::try_from(left) {
+            Ok(left) if left > 0 => {
+                format!("next try in {}", Human(Duration::from_secs(left.div_ceil(1000))))
+            }
+            _ => "next try now".into(),
+        });
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::select::tests::{service, status};
+
+    fn example() -> Status {
+        let well = Service {
+            pid: Some(4242),
+            uptime_seconds: Some(7500),
+            reason: "the first probe passed".into(),
+            ..service("architect-prod", &[], &[])
+        };
+        let waits = Service {
+            state: "stopped".into(),
+            health: "unknown".into(),
+            waiting_for: vec!["db".into()],
+            reason: "started with the supervisor".into(),
+            ..service("pharma", &["db"], &[])
+        };
+        let backoff = Service {
+            state: "backoff".into(),
+            health: "unknown".into(),
+            restart_count: 3,
+            next_retry_at: Some("2026-01-31T08:00:12.000Z".into()),
+            reason: "exited with status 1".into(),
+            ..service("db", &[], &[])
+        };
+        let off = Service {
+            enabled: false,
+            state: "stopped".into(),
+            health: "unknown".into(),
+            ..service("old", &[], &[])
+        };
+        status(vec![well, waits, backoff, off])
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-31T08:00:00.500Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_table_says_what_and_why() {
+        insta::assert_snapshot!(render(&example(), now(), Style::default()), @r"
+        NAME            STATE    HEALTH   PID   UPTIME     RESTARTS  WHY
+        architect-prod  running  healthy  4242  2 h 5 min  0
+        db              backoff  unknown  -     -          3         exited with status 1; next try in 12 s
+        old             stopped  unknown  -     -          0         disabled in the configuration
+        pharma          stopped  unknown  -     -          0         started with the supervisor; waiting for db
+        ");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal() {
+        let style = Style { width: Some(80), colours: false };
+        let text = render(&example(), now(), style);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("waiti…") || text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn well_means_as_the_configuration_wants_it() {
+        let all = example();
+        let well: Vec<&str> = all.services.values().filter(|s| is_well(s)).map(|s| s.id.as_str()).collect();
+        assert_eq!(well, ["architect-prod", "old"]);
+        assert!(!is_well(&Service { health: "unhealthy".into(), ..service("a", &[], &[]) }));
+    }
+
+    #[test]
+    fn a_retry_that_is_due_is_not_in_the_past() {
+        let due = Service {
+            next_retry_at: Some("2026-01-31T08:00:00.000Z".into()),
+            ..example().services["db"].clone()
+        };
+        assert_eq!(why(&due, now()), "exited with status 1; next try now");
+    }
+}

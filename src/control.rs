@@ -1,0 +1,248 @@
+//! The door to the loop: what HTTP may ask of the running supervisor. Reads take the published picture and
+//! never wait for the loop; changes are sent to it and answered.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Problem;
+use crate::core::action::{EntryKind, Outcome};
+use crate::core::event::Verb;
+use crate::core::plan::Id;
+use crate::core::snapshot::Snapshot;
+use crate::core::time::Wall;
+
+/// A change that somebody asks for, with the place for its answer.
+#[derive(Debug)]
+pub enum Request {
+    /// Start, stop, restart or reset one service.
+    Order {
+        /// Which.
+        service: Id,
+        /// What.
+        verb: Verb,
+        /// Who.
+        origin: String,
+        /// What became of it; dropped when the daemon ends.
+        answer: oneshot::Sender<Outcome>,
+    },
+    /// Send a signal to the main process of a service; SIGKILL goes to all of its processes.
+    Signal {
+        /// Which.
+        service: Id,
+        /// Number.
+        signal: i32,
+        /// Who.
+        origin: String,
+        /// Why it could not be sent.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// Read the configuration again.
+    Reload {
+        /// Only say what would change.
+        dry_run: bool,
+        /// Who.
+        origin: String,
+        /// What changes.
+        answer: oneshot::Sender<Result<ReloadReport, Vec<Problem>>>,
+    },
+    /// Stop all services in reverse order, then the daemon.
+    Shutdown {
+        /// Who.
+        origin: String,
+    },
+}
+
+/// What a new configuration changes. Each service is in exactly one list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReloadReport {
+    /// New ones.
+    pub added: Vec<Id>,
+    /// Those that are stopped and forgotten.
+    pub removed: Vec<Id>,
+    /// Those that have to be restarted for it.
+    pub restarted: Vec<Changed>,
+    /// Those that change while they run.
+    pub updated_live: Vec<Changed>,
+    /// All others.
+    pub unchanged: Vec<Id>,
+    /// What the check warned about.
+    pub warnings: Vec<Problem>,
+}
+
+/// A service and what differs in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// Which service.
+    pub id: Id,
+    /// Names of its fields in the configuration: `args`, `resource_limits`.
+    pub fields: Vec<String>,
+}
+
+/// What is true of the daemon as long as it runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Of this program.
+    pub version: &'static str,
+    /// `system` or `user`.
+    pub scope: &'static str,
+    /// As systemd tells it: `252.38-1~deb12u1`.
+    pub systemd_version: String,
+    /// When the daemon started.
+    pub started_at: Wall,
+    /// The file it read.
+    pub config_path: String,
+}
+
+/// Which events a reader wants: newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Of this service only.
+    pub service: Option<Id>,
+    /// Of this type only.
+    pub kind: Option<EntryKind>,
+    /// Not older than this.
+    pub since: Option<Wall>,
+    /// With an id lower than this (the `next_before` of the page before).
+    pub before: Option<i64>,
+    /// With an id higher than this, for following.
+    pub after: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A row of the event table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Grows by one or more from event to event.
+    pub id: i64,
+    /// `None` for the supervisor's own.
+    pub service: Option<String>,
+    /// In snake case.
+    pub kind: String,
+    /// When.
+    pub at: Wall,
+    /// A whole sentence.
+    pub message: String,
+    /// Machine-readable parts.
+    pub details: serde_json::Value,
+}
+
+/// Why the past could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the event history cannot be read: {0}")]
+pub struct HistoryError(pub String);
+
+/// The past, wherever it is kept.
+pub trait History: Send + Sync {
+    /// Events, newest first, at most `query.limit`.
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>>;
+}
+
+/// The daemon ended before it could answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the supervisor is ending")]
+pub struct Ended;
+
+/// What HTTP holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    requests: mpsc::Sender<Request>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    configs: watch::Receiver<Arc<Configs>>,
+    about: Arc<About>,
+    history: Arc<dyn History>,
+}
+
+/// The effective configuration of each service as JSON, secrets shown as `***`.
+pub type Configs = std::collections::BTreeMap<Id, serde_json::Value>;
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Made by the runtime, which keeps the other ends.
+    pub fn new(
+        requests: mpsc::Sender<Request>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        configs: watch::Receiver<Arc<Configs>>,
+        about: Arc<About>,
+        history: Arc<dyn History>,
+    ) -> Self {
+        Self { requests, snapshot, configs, about, history }
+    }
+
+    /// Every service as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// To wait for changes.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// The effective configuration.
+    pub fn configs(&self) -> Arc<Configs> {
+        self.configs.borrow().clone()
+    }
+
+    /// The daemon itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The past.
+    pub fn history(&self) -> &dyn History {
+        self.history.as_ref()
+    }
+
+    /// Sends the order at once; the receiver gives its outcome. Dropping the receiver leaves the order in force.
+    pub async fn order(
+        &self,
+        service: Id,
+        verb: Verb,
+        origin: String,
+    ) -> Result<oneshot::Receiver<Outcome>, Ended> {
+        let (answer, outcome) = oneshot::channel();
+        self.send(Request::Order { service, verb, origin, answer }).await?;
+        Ok(outcome)
+    }
+
+    /// Sends a signal to the main process of a service; SIGKILL goes to all of its processes.
+    pub async fn signal(
+        &self,
+        service: Id,
+        signal: i32,
+        origin: String,
+    ) -> Result<Result<(), String>, Ended> {
+        let (answer, sent) = oneshot::channel();
+        self.send(Request::Signal { service, signal, origin, answer }).await?;
+        sent.await.map_err(|_| Ended)
+    }
+
+    /// Reads the configuration again.
+    pub async fn reload(
+        &self,
+        dry_run: bool,
+        origin: String,
+    ) -> Result<Result<ReloadReport, Vec<Problem>>, Ended> {
+        let (answer, report) = oneshot::channel();
+        self.send(Request::Reload { dry_run, origin, answer }).await?;
+        report.await.map_err(|_| Ended)
+    }
+
+    /// Stops all services, then the daemon; returns when that has begun.
+    pub async fn shutdown(&self, origin: String) -> Result<(), Ended> {
+        self.send(Request::Shutdown { origin }).await
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Ended> {
+        self.requests.send(request).await.map_err(|_| Ended)
+    }
+}

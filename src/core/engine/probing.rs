@@ -1,0 +1,111 @@
+//! Health: when to ask, and what follows from the answers.
+
+use super::*;
+use crate::core::action::AfterStop;
+use crate::core::event::{InvocationId, ProbeReport};
+use crate::core::health::Counting;
+use crate::core::snapshot::Health;
+use std::time::Duration;
+
+/// While a service starts, it is asked more often than `interval`: first after this, then at doubled distances.
+const EAGER_FIRST: Duration = Duration::from_millis(50);
+/// The longest of those distances.
+const EAGER_LAST: Duration = Duration::from_secs(2);
+/// Beyond the probe's own timeout, for its answer. A failure that comes later than that says that this host was
+/// stalled or suspended, not that the service is ill.
+const MARGIN: Duration = Duration::from_secs(5);
+
+impl Engine {
+    pub(super) fn send_probe(&mut self, id: &Id) {
+        let now = self.now.mono;
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(invocation) = service.invocation.filter(|_| service.watch.sent.is_none()) else { return };
+        service.watch.sent = Some(now);
+        let (plan, pid) = (Arc::clone(&service.plan), service.pid);
+        self.timers.set(id, Timer::ProbeAnswer, now + plan.health.timeout + MARGIN);
+        self.out.push(Action::Probe { plan, invocation, pid });
+    }
+
+    /// The answer never came; nothing is known, so nothing is counted.
+    pub(super) fn probe_lost(&mut self, id: &Id) {
+        if let Some(service) = self.services.get_mut(id) {
+            service.watch.sent = None;
+            self.timers.set(id, Timer::Probe, self.now.mono + service.plan.health.interval);
+        }
+    }
+
+    pub(super) fn probed(&mut self, id: &Id, invocation: InvocationId, report: &ProbeReport) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(sent) = service.watch.sent.filter(|_| service.invocation == Some(invocation)) else {
+            return;
+        };
+        let starting = match service.state {
+            State::Starting => true,
+            State::Running => false,
+            _ => return,
+        };
+        service.view = None;
+        self.timers.clear(id, Timer::ProbeAnswer);
+        let check = &service.plan.health;
+        let next = if starting {
+            let doubled = EAGER_FIRST.saturating_mul(1 << service.watch.rounds.min(6));
+            now.mono + doubled.min(EAGER_LAST).min(check.interval)
+        } else {
+            (sent + check.interval).max(now.mono + check.interval / 2)
+        };
+        let in_start_period = service.started.is_some_and(|(at, _)| now.mono - at < check.start_period);
+        let stalled = !report.passed && now.mono - sent > check.timeout + MARGIN / 2;
+        let before = service.watch.health();
+        let counting =
+            if starting || in_start_period || stalled { Counting::Nothing } else { Counting::Failures };
+        let plan = Arc::clone(&service.plan);
+        let after = service.watch.judge(now, &plan.health, report, counting);
+        self.timers.set(id, Timer::Probe, next);
+        if starting {
+            if report.passed {
+                self.ready(id, &format!("healthy: {}", report.message));
+            }
+        } else {
+            if after != before {
+                self.health_changed(id, before, after, &report.message);
+            }
+            if after == Health::Unhealthy && self.restarts_when_ill(id) {
+                let cause = format!("{} failed probes in a row: {}", self.failures(id), report.message);
+                self.begin_stop(id, &cause, AfterStop::Fail(cause.clone()));
+            }
+        }
+    }
+
+    fn restarts_when_ill(&self, id: &Id) -> bool {
+        !self.leaving && self.services.get(id).is_some_and(|s| s.plan.auto_restart && s.want == Want::Up)
+    }
+
+    fn failures(&self, id: &Id) -> u32 {
+        let last = self.services.get(id).and_then(|s| s.watch.last.as_ref());
+        last.map_or(0, |probe| probe.consecutive_failures)
+    }
+
+    fn health_changed(&mut self, id: &Id, before: Health, after: Health, answer: &str) {
+        let (restart, failures) = (self.restarts_when_ill(id), self.failures(id));
+        let auto_restart = self.services.get(id).is_some_and(|s| s.plan.auto_restart);
+        let (level, next) = match after {
+            Health::Unhealthy if restart => {
+                (Level::Error, format!("; {failures} failures in a row, to be restarted"))
+            }
+            Health::Unhealthy if auto_restart => {
+                (Level::Error, format!("; {failures} failures in a row, but it is to be stopped anyway"))
+            }
+            Health::Unhealthy => {
+                (Level::Error, format!("; {failures} failures in a row, left running: auto_restart is off"))
+            }
+            Health::Degraded => (Level::Warning, "; the fallback check passes, so it goes on".into()),
+            Health::Healthy | Health::Unknown => (Level::Info, String::new()),
+        };
+        let message = format!("{id}: {before} -> {after}: {answer}{next}");
+        let details =
+            [("from", before.as_str().into()), ("to", after.as_str().into()), ("answer", answer.into())];
+        self.record(id, EntryKind::HealthChanged, level, message, details);
+        self.unsettled = true;
+    }
+}

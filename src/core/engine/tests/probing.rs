@@ -1,0 +1,154 @@
+//! Health.
+
+use super::*;
+use Health::{Degraded, Healthy, Unhealthy, Unknown};
+use State::{Running, Starting, Stopping};
+
+/// One round: the probe falls due and is answered. '+' passes, '-' fails, '~' fails with a good fallback.
+fn round(rig: &mut Rig, answer: char) -> Vec<String> {
+    let asked = rig.pass(rig.due_in().unwrap());
+    assert_eq!(asked, ["probe web"]);
+    rig.probed_with("web", rig.run("web"), answer == '+', answer == '~', "HTTP 503")
+}
+
+fn quick() -> ServicePlan {
+    svc("web").tcp().with(|s| s.restart.reset_after = secs(1e6))
+}
+
+#[test]
+fn so_many_failures_in_a_row_and_it_is_restarted_through_the_policy() {
+    let mut rig = Rig::running(quick());
+    rig.lines();
+    assert_eq!(rig.health("web"), Healthy);
+    for answer in "--+--".chars() {
+        assert_eq!(round(&mut rig, answer), NOTHING);
+        assert_eq!((rig.state("web"), rig.health("web")), (Running, Healthy), "the threshold is 3 in a row");
+    }
+    assert_eq!(round(&mut rig, '-'), ["stop web"]);
+    assert_eq!((rig.state("web"), rig.health("web")), (Stopping, Unhealthy));
+    rig.stopped("web");
+    assert_eq!(
+        rig.lines(),
+        [
+            "web: healthy -> unhealthy: HTTP 503; 3 failures in a row, to be restarted",
+            "web: running -> stopping: 3 failed probes in a row: HTTP 503; sent SIGTERM, SIGKILL after 30 s, then \
+             the restart policy decides",
+            "web: 3 failed probes in a row: HTTP 503, 3 min after its start",
+            "web: stopping -> backoff: 3 failed probes in a row: HTTP 503; attempt 1 of 5, restart in 10 s",
+        ]
+    );
+    assert_eq!(rig.health("web"), Unknown);
+}
+
+#[test]
+fn the_next_run_begins_with_a_clean_slate() {
+    let mut rig = Rig::running(quick());
+    round(&mut rig, '-');
+    round(&mut rig, '-');
+    let old = rig.run("web");
+    rig.restart("web");
+    rig.stopped("web");
+    rig.started("web");
+    assert_eq!(rig.probed_with("web", old, true, false, "late"), NOTHING);
+    assert_eq!(rig.state("web"), Starting, "an answer of the run before says nothing about this one");
+    rig.probed("web", true);
+    assert_eq!(rig.probed_with("web", old, false, false, "late"), NOTHING);
+    round(&mut rig, '-');
+    assert_eq!(rig.health("web"), Healthy, "the two failures of the run before are not counted");
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_changes_nothing() {
+    let mut rig = Rig::running(quick());
+    for _ in 0..5 {
+        assert_eq!(rig.probed("web", false), NOTHING);
+    }
+    assert_eq!(rig.health("web"), Healthy);
+}
+
+#[test]
+fn a_fallback_that_passes_makes_it_degraded_and_no_more() {
+    let mut rig = Rig::running(quick());
+    rig.lines();
+    for answer in "~~~~~".chars() {
+        assert_eq!(round(&mut rig, answer), NOTHING);
+    }
+    assert_eq!((rig.state("web"), rig.health("web")), (Running, Degraded));
+    round(&mut rig, '+');
+    assert_eq!(
+        rig.lines(),
+        [
+            "web: healthy -> degraded: HTTP 503; the fallback check passes, so it goes on",
+            "web: degraded -> healthy: HTTP 503",
+        ]
+    );
+}
+
+#[test]
+fn without_auto_restart_it_is_left_ill_until_that_is_turned_on() {
+    let service = quick().with(|s| s.auto_restart = false);
+    let mut rig = Rig::running(service.clone());
+    rig.lines();
+    for answer in "----".chars() {
+        assert_eq!(round(&mut rig, answer), NOTHING);
+    }
+    assert_eq!((rig.state("web"), rig.health("web")), (Running, Unhealthy));
+    assert_eq!(
+        rig.lines(),
+        ["web: healthy -> unhealthy: HTTP 503; 3 failures in a row, left running: auto_restart is off"]
+    );
+    rig.reload(plan([quick()]));
+    assert_eq!(round(&mut rig, '-'), ["stop web"]);
+}
+
+#[test]
+fn one_that_is_to_be_down_is_not_restarted_for_its_health() {
+    let mut rig = Rig::new(plan([quick(), svc("user").needs("web")]));
+    rig.up("web");
+    rig.up("user");
+    rig.stop("user");
+    rig.stop("web");
+    for _ in 0..3 {
+        rig.engine.timers.set(&id("web"), Timer::Probe, Mono(rig.clock));
+        rig.tell(Event::DeadlineReached);
+        assert_eq!(rig.probed("web", false), NOTHING);
+    }
+    assert_eq!((rig.state("web"), rig.health("web")), (Running, Unhealthy));
+    assert_eq!(rig.stopped("user"), ["stop web"]);
+}
+
+#[test]
+fn failures_inside_start_period_do_not_count() {
+    let mut rig = Rig::running(quick().notify().with(|s| s.health.start_period = secs(100.0)));
+    rig.probed("web", true);
+    for answer in "------".chars() {
+        round(&mut rig, answer); // at 30, 60, 90 s, and then at 120, 150, 180 s
+    }
+    assert_eq!(rig.state("web"), Stopping);
+    assert_eq!(rig.now().mono - Mono(secs(1000.0)), secs(180.0));
+}
+
+#[test]
+fn failures_of_a_stalled_host_do_not_count_and_lost_probes_are_asked_again() {
+    let mut rig = Rig::running(quick());
+    for _ in 0..6 {
+        rig.pass(rig.due_in().unwrap());
+        rig.clock += secs(14.0); // its timeout is 10 s
+        rig.probed("web", false);
+    }
+    assert_eq!(rig.health("web"), Healthy);
+    let due = rig.due_in().unwrap();
+    assert_eq!(rig.pass(due + 15.0), ["probe web"]);
+    assert_eq!(rig.pass(30.0), ["probe web"], "the first was never answered");
+    assert_eq!(rig.health("web"), Healthy);
+}
+
+#[test]
+fn probes_keep_their_distance_however_slow_they_are() {
+    let mut rig = Rig::running(quick());
+    rig.pass(29.0);
+    rig.pass(1.0);
+    rig.pass(8.0);
+    rig.probed("web", true);
+    assert_eq!(rig.due_in(), Some(22.0), "30 s from one question to the next");
+}

@@ -1,0 +1,158 @@
+//! From what the core shows to what goes over the wire.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::dto;
+use crate::control::{Changed, EventRow, ReloadReport};
+use crate::core::plan::{Id, Probe, ServicePlan};
+use crate::core::snapshot::{ServiceView, State};
+use crate::core::time::{Mono, Wall};
+
+/// `2026-01-31T08:15:00.250Z`.
+pub(super) fn time(wall: Wall) -> String {
+    // Only a broken clock is out of jiff's range.
+    Timestamp::from_millisecond(wall.0).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+pub(super) fn now_wall() -> Wall {
+    Wall(Timestamp::now().as_millisecond())
+}
+
+/// The clock that uptimes are counted on.
+pub(super) fn now_mono() -> Mono {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    Mono(now.unwrap_or_default())
+}
+
+pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
+    let plan = &view.plan;
+    let up = matches!(view.state, State::Starting | State::Running | State::Stopping);
+    dto::Service {
+        id: plan.id.to_string(),
+        name: plan.name.clone(),
+        description: plan.description.clone(),
+        state: view.state.as_str().into(),
+        health: view.health.as_str().into(),
+        pid: view.pid,
+        port: plan.port,
+        start_time: view.started_at.filter(|_| up).map(time),
+        uptime_seconds: view.started_mono.filter(|_| up).map(|started| (now - started).as_secs()),
+        restart_count: view.restart_count,
+        last_restart: view.last_restart.map(time),
+        priority: plan.priority,
+        critical: plan.critical,
+        enabled: plan.enabled,
+        auto_restart: plan.auto_restart,
+        groups: ids(&plan.groups),
+        dependencies: plan.dependencies.iter().map(|d| d.service.to_string()).collect(),
+        waiting_for: ids(&view.waiting_for),
+        unit: format!("supervisor-{}.service", plan.id),
+        cpu_percent: None,
+        memory_mb: None,
+        tasks: None,
+        attempt: view.attempt,
+        next_retry_at: view.next_retry_at.map(time),
+        last_exit: view.last_exit.as_ref().map(|(exit, at)| dto::LastExit {
+            code: exit.code,
+            signal: exit.signal,
+            result: exit.result.to_string(),
+            at: time(*at),
+        }),
+        reason: view.reason.clone(),
+        since: time(view.since),
+    }
+}
+
+pub(super) fn event(row: EventRow) -> dto::Event {
+    dto::Event {
+        id: row.id,
+        service_id: row.service,
+        event_type: row.kind,
+        timestamp: time(row.at),
+        message: row.message,
+        details: row.details,
+    }
+}
+
+pub(super) fn check(view: &ServiceView) -> dto::Check {
+    let (kind, target) = probe(&view.plan);
+    let last = view.last_probe.as_ref();
+    dto::Check {
+        kind: kind.into(),
+        target,
+        status: match last {
+            Some(last) if last.passed => "passing".into(),
+            Some(_) => "failing".into(),
+            None => "unknown".into(),
+        },
+        response_time_ms: last.map(|last| (last.took.as_secs_f64() * 1e6).round() / 1e3),
+        message: last.map_or_else(|| "not checked yet".into(), |last| last.message.clone()),
+        checked_at: last.map(|last| time(last.at)),
+        consecutive_failures: last.map_or(0, |last| last.consecutive_failures),
+    }
+}
+
+fn probe(plan: &ServicePlan) -> (&'static str, String) {
+    match &plan.health.probe {
+        Probe::Http(http) => ("http", bare_url(&http.endpoint)),
+        Probe::Tcp { host, port: Some(port) } => ("tcp", format!("{host}:{port}")),
+        Probe::Tcp { host, port: None } => ("tcp", host.clone()),
+        Probe::Process => ("process", "main process".into()),
+        Probe::Exec { program, .. } => ("exec", program.clone()),
+    }
+}
+
+/// Without user, password, query and fragment: those may be secrets.
+fn bare_url(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let url = &url[..end];
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let host_end = rest.find('/').unwrap_or(rest.len());
+    let host = rest[..host_end].rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{}", &rest[host_end..])
+}
+
+pub(super) fn reload(report: ReloadReport) -> dto::Reload {
+    let changed = |list: Vec<Changed>| {
+        list.into_iter().map(|c| dto::Changed { id: c.id.into(), fields: c.fields }).collect()
+    };
+    dto::Reload {
+        added: ids(&report.added),
+        removed: ids(&report.removed),
+        restarted: changed(report.restarted),
+        updated_live: changed(report.updated_live),
+        unchanged: ids(&report.unchanged),
+        warnings: report.warnings,
+    }
+}
+
+fn ids(ids: &[Id]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(time(Wall(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(Wall(1_769_847_300_250)), "2026-01-31T08:15:00.250Z");
+        assert_eq!(time(Wall(i64::MAX)), "");
+    }
+
+    #[test]
+    fn a_target_holds_no_secret() {
+        for (url, shown) in [
+            ("http://localhost:8080/health", "http://localhost:8080/health"),
+            ("http://u:p@h:1/a?token=x#y", "http://h:1/a"),
+            ("http://u:p@h", "http://h"),
+            ("http://h?x=/@", "http://h"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(bare_url(url), shown);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What goes over the wire, field by field in the order of the contract. Times are RFC 3339 in UTC with
+//! milliseconds, durations what their name says. The client reads with the same types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::Problem;
+
+/// Answer of `GET status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon itself.
+    pub supervisor: Supervisor,
+    /// By id.
+    pub services: BTreeMap<String, Service>,
+}
+
+/// The daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Supervisor {
+    /// Of the program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// `system` or `user`.
+    pub scope: String,
+    /// As systemd tells it.
+    pub systemd_version: String,
+    /// When it started.
+    pub started_at: String,
+    /// Whole seconds since then.
+    pub uptime_seconds: u64,
+    /// The file it read.
+    pub config_path: String,
+}
+
+/// One service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: String,
+    /// For showing.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// One of the seven states.
+    pub state: String,
+    /// One of the four words.
+    pub health: String,
+    /// Main process.
+    pub pid: Option<u32>,
+    /// Port it serves.
+    pub port: Option<u16>,
+    /// Start of the current run.
+    pub start_time: Option<String>,
+    /// Whole seconds of the current run.
+    pub uptime_seconds: Option<u64>,
+    /// Restarts ever.
+    pub restart_count: u64,
+    /// When the last of them was.
+    pub last_restart: Option<String>,
+    /// Lower starts first.
+    pub priority: i32,
+    /// As configured.
+    pub critical: bool,
+    /// As configured.
+    pub enabled: bool,
+    /// As configured.
+    pub auto_restart: bool,
+    /// Ids.
+    pub groups: Vec<String>,
+    /// Ids.
+    pub dependencies: Vec<String>,
+    /// Ids of the dependencies it waits for.
+    pub waiting_for: Vec<String>,
+    /// Name of its systemd unit.
+    pub unit: String,
+    /// 100 is one core; `null` where not measured.
+    pub cpu_percent: Option<f64>,
+    /// MiB; `null` where not measured.
+    pub memory_mb: Option<f64>,
+    /// Processes and threads; `null` where not measured.
+    pub tasks: Option<u64>,
+    /// Restarts in a row.
+    pub attempt: u32,
+    /// In `backoff`: when the restart is due.
+    pub next_retry_at: Option<String>,
+    /// How the last run ended.
+    pub last_exit: Option<LastExit>,
+    /// Why it is in its state.
+    pub reason: String,
+    /// Since when it is in its state.
+    pub since: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// Exit status.
+    pub code: Option<i32>,
+    /// Number of the signal that ended it.
+    pub signal: Option<i32>,
+    /// systemd's word: `success`, `exit-code`, `oom-kill`.
+    pub result: String,
+    /// When.
+    pub at: String,
+}
+
+/// Answer of `GET services/<id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceDetail {
+    /// All of a [`Service`].
+    #[serde(flatten)]
+    pub service: Service,
+    /// Effective configuration, secrets as `***`.
+    pub config: Value,
+    /// Newest first, at most 10.
+    pub recent_events: Vec<Event>,
+    /// Oldest first.
+    pub recent_metrics: Vec<Value>,
+}
+
+/// A row of the event table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows from event to event.
+    pub id: i64,
+    /// `null` for the supervisor's own.
+    pub service_id: Option<String>,
+    /// In snake case.
+    pub event_type: String,
+    /// When.
+    pub timestamp: String,
+    /// A sentence.
+    pub message: String,
+    /// Machine-readable parts.
+    pub details: Value,
+}
+
+/// Answer of `GET events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// Newest first.
+    pub events: Vec<Event>,
+    /// `before` for the next page; `null` where there is none.
+    pub next_before: Option<i64>,
+}
+
+/// Answer to an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderAnswer {
+    /// Which service.
+    pub id: String,
+    /// `start`, `stop`, `restart`, `reset`, `signal`.
+    pub action: String,
+    /// State at that moment.
+    pub state: String,
+    /// What happened, or what happens next.
+    pub message: String,
+    /// It came to what was asked. `false` with 202: it is still on the way, and the order stands.
+    pub done: bool,
+    /// It cannot be (in group answers; a single order answers 409).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+}
+
+/// Answer to an order to a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupAnswer {
+    /// Which group.
+    pub group: String,
+    /// `start`, `stop`, `restart`.
+    pub action: String,
+    /// All came to what was asked.
+    pub done: bool,
+    /// One per service, in start order.
+    pub outcomes: Vec<OrderAnswer>,
+}
+
+/// Answer of `GET services/<id>/health`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// Which service.
+    pub id: String,
+    /// One of the four words.
+    pub health: String,
+    /// Its checks.
+    pub checks: Vec<Check>,
+    /// Its state.
+    pub state: String,
+    /// Why it is in that state.
+    pub reason: String,
+}
+
+/// One check of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// `http`, `tcp`, `process`, `exec`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is asked, without secrets.
+    pub target: String,
+    /// `passing`, `failing`, or `unknown` before the first answer.
+    pub status: String,
+    /// How long the last answer took.
+    pub response_time_ms: Option<f64>,
+    /// The last answer in words.
+    pub message: String,
+    /// When that was.
+    pub checked_at: Option<String>,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+}
+
+/// Answer of `GET health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverallHealth {
+    /// `healthy`, `degraded`, `unhealthy`.
+    pub status: String,
+    /// By id.
+    pub services: BTreeMap<String, HealthLine>,
+}
+
+/// One service in [`OverallHealth`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthLine {
+    /// One of the four words.
+    pub health: String,
+    /// One of the seven states.
+    pub state: String,
+    /// As configured.
+    pub critical: bool,
+    /// As configured.
+    pub enabled: bool,
+    /// Last answer of its check, or why it is in its state.
+    pub message: String,
+}
+
+/// Answer of `POST reload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those that are stopped and forgotten.
+    pub removed: Vec<String>,
+    /// Those that are restarted for it.
+    pub restarted: Vec<Changed>,
+    /// Those that change while they run.
+    pub updated_live: Vec<Changed>,
+    /// All others.
+    pub unchanged: Vec<String>,
+    /// What the check warned about.
+    pub warnings: Vec<Problem>,
+}
+
+/// A service and the fields that differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Which.
+    pub id: String,
+    /// Names of the fields as in the configuration.
+    pub fields: Vec<String>,
+}
+
+/// Body of `POST services/<id>/signal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalBody {
+    /// `SIGHUP`, `HUP` or a number as text.
+    pub signal: String,
+}
+
+/// Answer of `POST shutdown`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// What happens next.
+    pub message: String,
+}
+
+/// An error (RFC 9457), with members of ours.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProblemDocument {
+    /// [`Self::KIND_PREFIX`] and a word: `unknown_service`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind, for a person.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong here, and what to do.
+    pub detail: String,
+    /// The service it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The name that was probably meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
+    /// Errors of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Problem>,
+    /// What came of each service of a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<OrderAnswer>,
+}
+
+impl ProblemDocument {
+    /// What every [`Self::kind`] begins with.
+    pub const KIND_PREFIX: &str = "urn:process-supervisor:problem:";
+
+    /// Whether it is of this kind: `unknown_service`.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.strip_prefix(Self::KIND_PREFIX) == Some(kind)
+    }
+}

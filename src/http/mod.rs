@@ -1,0 +1,65 @@
+//! The API over HTTP (section 5 of the contract): reads answer from the published snapshot at once, changes go to
+//! the loop and wait for their outcome.
+//!
+//! ```text
+//!   serve_unix -> router -> status, services, orders, events, supervisor -> Control -> the loop
+//!                   |
+//!                   '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
+//! ```
+//!
+//! No decision is made here, and no core type is serialised: `convert` turns each into its `dto`.
+
+mod convert;
+pub mod dto;
+mod error;
+mod events;
+mod extract;
+mod orders;
+pub(crate) mod schedule;
+mod serve;
+mod services;
+mod supervisor;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+
+use crate::control::Control;
+
+pub use serve::{Peer, serve_unix};
+
+/// Largest request body, in bytes. No request of this API needs more.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// All routes. Every answer that is an error is a problem document (RFC 9457).
+pub fn router(control: Control) -> Router {
+    let service = Router::new()
+        .route("/", get(services::one))
+        .route("/start", post(orders::start))
+        .route("/stop", post(orders::stop))
+        .route("/restart", post(orders::restart))
+        .route("/reset", post(orders::reset))
+        .route("/signal", post(orders::signal))
+        .route("/health", get(services::health));
+    let group = Router::new()
+        .route("/start", post(orders::start_group))
+        .route("/stop", post(orders::stop_group))
+        .route("/restart", post(orders::restart_group));
+    let api = Router::new()
+        .route("/status", get(services::status))
+        .nest("/services/{id}", service)
+        .nest("/groups/{id}", group)
+        .route("/health", get(supervisor::health))
+        .route("/events", get(events::list))
+        .route("/reload", post(supervisor::reload))
+        .route("/shutdown", post(supervisor::shutdown));
+    Router::new()
+        .nest("/api/supervisor", api)
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(control)
+}

@@ -1,0 +1,28 @@
+//! Turns `supervisor_config.json` into transient systemd units and keeps them running.
+//!
+//! ```text
+//!  JSON file -> config -> Plan --.
+//!                                v
+//!  systemd, probes,    --> Event --> core::Engine --> Action --> runtime --> systemd, store
+//!  orders, clock                         |
+//!       ^                                '--> Snapshot --> http --> cli
+//!       '------------------ answers come back as Events --------'
+//! ```
+//!
+//! `core` decides and touches nothing; the adapters (`systemd`, `probe`, `store`, `journal`, `http`) touch the world
+//! and decide nothing; `runtime` is the one loop between them.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod core;
+pub mod http;
+pub mod journal;
+pub mod place;
+pub mod probe;
+pub mod runtime;
+#[allow(unsafe_code)]
+pub mod sandbox;
+mod spelling;
+pub mod store;
+pub mod systemd;

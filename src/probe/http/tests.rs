@@ -1,0 +1,307 @@
+//! Against listeners that behave, hang, trickle, lie and close.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+
+use super::super::{Finding, ask as ask_in_time};
+use super::*;
+use crate::core::plan::{Probe, Secret};
+
+/// What a listener does with each connection after it read the request.
+#[derive(Clone)]
+enum Does {
+    Says(Vec<u8>),
+    /// Says this again and again, with a pause.
+    Repeats(Vec<u8>, Vec<u8>, Duration),
+    Hangs,
+}
+
+fn says(text: &str) -> Does {
+    Does::Says(text.into())
+}
+
+fn ok(body: &str) -> Does {
+    says(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+/// Serves one connection, and hands on what was asked.
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    does: Does,
+    asked: mpsc::UnboundedSender<String>,
+) {
+    let mut stream = BufReader::new(stream);
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") && stream.read_line(&mut request).await.is_ok_and(|n| n > 0) {}
+    let _gone = asked.send(request);
+    match does {
+        Does::Says(text) => drop(stream.write_all(&text).await),
+        Does::Repeats(first, again, pause) => {
+            let mut sent = stream.write_all(&first).await;
+            while sent.is_ok() {
+                sent = stream.write_all(&again).await;
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        Does::Hangs => std::future::pending().await,
+    }
+}
+
+/// A listener, its port, and the requests that it gets.
+async fn listener(does: impl Fn(u16) -> Does) -> (u16, mpsc::UnboundedReceiver<String>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let (tell, asked) = mpsc::unbounded_channel();
+    let does = does(port);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            tokio::spawn(serve(stream, does.clone(), tell.clone()));
+        }
+    });
+    (port, asked)
+}
+
+fn probe(endpoint: String) -> HttpProbe {
+    HttpProbe {
+        endpoint,
+        method: "GET".into(),
+        headers: BTreeMap::new(),
+        expected_status: vec![(200, 200)],
+        expected_content: None,
+        tls_verify: true,
+    }
+}
+
+async fn asked(probe: HttpProbe, timeout: Duration) -> Finding {
+    ask_in_time(&Probe::Http(probe), None, &ProbeClient::default(), timeout).await
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn the_status_decides() {
+    for (status, expected, passes) in [
+        (200, vec![(200, 200)], true),
+        (503, vec![(200, 200)], false),
+        (204, vec![(200, 299)], true),
+        (404, vec![(200, 200), (404, 404)], true),
+        (302, vec![(300, 399)], true),
+    ] {
+        let answer =
+            format!("HTTP/1.1 {status} X\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n");
+        let (port, _asked) = listener(|_| says(&answer)).await;
+        let url = format!("http://localhost:{port}/health");
+        let found = asked(HttpProbe { expected_status: expected, ..probe(url.clone()) }, LONG).await;
+        let message = format!("HTTP {status} from {url}");
+        assert_eq!(found, if passes { Ok(message) } else { Err(message) });
+    }
+}
+
+#[tokio::test]
+async fn the_content_decides_within_64_kib() {
+    let far = |n: usize| format!("{}needle", "x".repeat(n));
+    for (body, passes) in [
+        ("status: needle!".to_owned(), true),
+        ("status: needl".to_owned(), false),
+        (String::new(), false),
+        (far(BODY - 6), true),
+        (far(BODY - 5), false),
+        (far(10 * BODY), false),
+    ] {
+        let (port, _asked) = listener(|_| ok(&body)).await;
+        let url = format!("http://127.0.0.1:{port}/");
+        let expected_content = Some("needle".into());
+        let found = asked(HttpProbe { expected_content, ..probe(url) }, LONG).await;
+        assert_eq!(found.is_ok(), passes, "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_match_across_two_chunks_is_found() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnee\r\n3\r\ndle\r\n";
+    // The body never ends: the match is enough.
+    let pause = Duration::from_millis(10);
+    let (port, _asked) = listener(|_| Does::Repeats(answer.into(), "1\r\nx\r\n".into(), pause)).await;
+    let expected_content = Some("needle".into());
+    let found =
+        asked(HttpProbe { expected_content, ..probe(format!("http://localhost:{port}/")) }, LONG).await;
+    assert!(found.is_ok(), "{found:?}");
+}
+
+#[tokio::test]
+async fn bad_listeners_are_failures_in_time() {
+    let short = Duration::from_millis(400);
+    let slow = Duration::from_millis(20);
+    let endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    for (does, message) in [
+        (Does::Hangs, "no answer within 400 ms from URL"),
+        (
+            Does::Repeats(b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".to_vec(), slow),
+            "no answer within 400 ms from URL",
+        ),
+        (Does::Repeats(endless.clone(), b"x".to_vec(), slow), "no answer within 400 ms from URL"),
+        (
+            Does::Repeats(endless, vec![b'x'; 1000], Duration::ZERO),
+            "HTTP 200 from URL, but the expected content is not in the first 64 KiB of the body",
+        ),
+        (says(""), "no proper HTTP answer from URL: "),
+        (says("SSH-2.0-OpenSSH_9.2\r\n"), "no proper HTTP answer from URL: "),
+        (says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "no proper HTTP answer from URL: "),
+        (
+            Does::Repeats(b"HTTP/1.1 200 OK\r\n".to_vec(), vec![b'h'; 1000], Duration::ZERO),
+            "no proper HTTP answer",
+        ),
+    ] {
+        let (port, _asked) = listener(|_| does.clone()).await;
+        let url = format!("http://localhost:{port}/");
+        let started = std::time::Instant::now();
+        let expected_content = Some("needle".into());
+        let found = asked(HttpProbe { expected_content, ..probe(url.clone()) }, short).await.unwrap_err();
+        assert!(found.starts_with(&message.replace("URL", &url)), "{found:?} for {message:?}");
+        assert!(started.elapsed() < LONG);
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_never_ends_does_not_fill_the_memory() {
+    let endless = Does::Repeats(b"HTTP/1.1 200 OK\r\n".to_vec(), vec![b'h'; 10_000], Duration::ZERO);
+    let (port, _asked) = listener(|_| endless.clone()).await;
+    let found = asked(probe(format!("http://localhost:{port}/")), LONG).await.unwrap_err();
+    assert!(found.contains("no proper HTTP answer"), "{found}");
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    for host in ["localhost", "127.0.0.1"] {
+        let found = asked(probe(format!("http://{host}:{port}/health")), LONG).await;
+        assert_eq!(found, Err(format!("connection refused by http://{host}:{port}/health")));
+    }
+}
+
+#[tokio::test]
+async fn each_probe_is_a_new_connection_with_the_headers_of_the_plan() {
+    let (port, mut requests) = listener(|_| ok("")).await;
+    let client = ProbeClient::default();
+    let headers = BTreeMap::from([("X-Token".to_owned(), Secret("s3cret".into()))]);
+    let probe =
+        HttpProbe { method: "HEAD".into(), headers, ..probe(format!("http://localhost:{port}/a?b=c")) };
+    for _ in 0..2 {
+        let found = ask_in_time(&Probe::Http(probe.clone()), None, &client, LONG).await;
+        assert!(found.is_ok(), "{found:?}");
+        let request = requests.recv().await.unwrap().to_lowercase();
+        assert!(request.starts_with("head /a?b=c http/1.1\r\n"), "{request}");
+        for line in ["connection: close", "x-token: s3cret", &format!("host: localhost:{port}")] {
+            assert!(request.lines().any(|l| l == line), "{line} in {request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn secrets_do_not_reach_messages() {
+    let (port, _requests) = listener(|_| says("HTTP/1.1 500 X\r\n\r\n")).await;
+    let endpoint = format!("http://user:s3cret@localhost:{port}/h?token=s3cret#s3cret");
+    let bad = BTreeMap::from([("X-Token".to_owned(), Secret("s3cret\n".into()))]);
+    let down = endpoint.replace(&port.to_string(), "1");
+    for probe in [
+        probe(endpoint.clone()),
+        HttpProbe { headers: bad, ..probe(endpoint.clone()) },
+        probe(down),
+        probe(endpoint.replace("http:", "https:")),
+        probe("http://s3cret@[".into()),
+        HttpProbe { method: "\n".into(), ..probe(endpoint) },
+    ] {
+        let found = asked(probe, LONG).await.unwrap_err();
+        assert!(!found.contains("s3cret") && !found.contains("user"), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_stay_on_the_host_and_are_bounded() {
+    let to =
+        |target: &str| says(&format!("HTTP/1.1 302 X\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"));
+    let (there, mut there_asked) = listener(|_| ok("")).await;
+    let token = BTreeMap::from([("X-Token".to_owned(), Secret("s3cret".into()))]);
+    for (target, expected) in [
+        (format!("http://localhost:{there}/x"), Ok("HTTP 200 from URL")),
+        (format!("http://127.0.0.1:{there}/x"), Err("HTTP 302 from URL")),
+        ("/again".into(), Err("more than 5 redirects from URL")),
+        ("http://[".into(), Err("HTTP 302 from URL")),
+    ] {
+        let (port, _asked) = listener(|_| to(&target)).await;
+        let url = format!("http://localhost:{port}/");
+        let found = asked(HttpProbe { headers: token.clone(), ..probe(url.clone()) }, LONG).await;
+        let expected = expected.map(|m| m.replace("URL", &url)).map_err(|m| m.replace("URL", &url));
+        assert_eq!(found, expected, "{target}");
+    }
+    let followed = there_asked.recv().await.unwrap();
+    assert!(!followed.contains("s3cret"), "another port does not get the token: {followed}");
+    assert!(there_asked.try_recv().is_err(), "127.0.0.1 is not asked in the name of localhost");
+}
+
+#[tokio::test]
+async fn unix_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("S x.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    let (tell, mut requests) = mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = socket.accept().await.unwrap();
+        serve(stream, ok("fine"), tell).await;
+    });
+    let host = path.to_str().unwrap().replace('/', "%2F").replace(' ', "%20");
+    let url = format!("http+unix://{host}/health?a=b");
+    let found = asked(HttpProbe { expected_content: Some("fine".into()), ..probe(url.clone()) }, LONG).await;
+    assert_eq!(found, Ok(format!("HTTP 200 from http+unix://{host}/health?...")));
+    let request = requests.recv().await.unwrap();
+    assert!(
+        request.starts_with("GET /health?a=b HTTP/1.1\r\n") && request.contains("localhost"),
+        "{request}"
+    );
+    serving.await.unwrap();
+    let found = asked(probe(url), LONG).await;
+    assert_eq!(found, Err(format!("connection refused by http+unix://{host}/health?...")));
+    for bad in ["http+unix://run/x", "http+unix:///run/x", "http+unix://%2/x"] {
+        assert!(asked(probe(bad.into()), LONG).await.unwrap_err().contains("names no socket"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn tls_is_verified_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("openssl")
+        .current_dir(folder.path())
+        .args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+                .split(' '),
+        )
+        .args("-addext subjectAltName=DNS:localhost -keyout key -out cert".split(' '))
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return eprintln!("skipped: needs the openssl program");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let _server = tokio::process::Command::new("openssl")
+        .current_dir(folder.path())
+        .args(["s_server", "-www", "-quiet", "-cert", "cert", "-key", "key", "-accept", &port.to_string()])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let listens = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
+    let deadline = std::time::Instant::now() + LONG;
+    while !listens().await {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let url = format!("https://localhost:{port}/");
+    let found = asked(HttpProbe { tls_verify: false, ..probe(url.clone()) }, LONG).await;
+    assert_eq!(found, Ok(format!("HTTP 200 from {url}")));
+    let found = asked(probe(url), LONG).await.unwrap_err();
+    assert!(found.contains("certificate"), "{found}");
+}

@@ -1,0 +1,31 @@
+//! The clocks and the dice that the core is not allowed to have.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+use crate::core::{Mono, Now, Wall};
+
+/// Reads both clocks and draws 64 random bits.
+pub fn now() -> Now {
+    let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Now {
+        mono: Mono(mono),
+        wall: Wall(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
+        entropy: RandomState::new().hash_one(mono),
+    }
+}
+
+/// The moment on tokio's clock, which is the same clock with another origin.
+pub fn instant(at: Mono) -> Instant {
+    Instant::now() + (at - now().mono)
+}
+
+/// Names this boot of the machine.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".into(), |id| id.trim().into())
+}

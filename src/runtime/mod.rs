@@ -1,0 +1,41 @@
+//! The one loop: an event or a deadline comes in, the engine decides, the actions are carried out.
+//!
+//! ```text
+//!   notices, requests, signals, probe answers --> Loop --> Engine --> Action
+//!                                                  |                    |
+//!                              Snapshot (published) <    now: log, store, probe, limits
+//!                                                       after the disk has it: start, stop, answer (courier)
+//! ```
+//!
+//! Nothing here decides about a service, and nothing here waits: what takes time is a task that sends its result
+//! back into the loop.
+
+mod clock;
+mod courier;
+mod journal_gaps;
+mod reload;
+mod setup;
+mod supervise;
+
+pub use setup::{SetupError, run};
+
+use std::collections::BTreeMap;
+
+use crate::config::{Loaded, Problem};
+use crate::core::event::{InvocationId, ProbeReport};
+use crate::core::plan::Id;
+use crate::journal::Ended;
+use crate::store::Trouble;
+
+/// What tasks and threads send back into the loop.
+#[derive(Debug)]
+enum Input {
+    /// A probe was answered.
+    Probed { service: Id, invocation: InvocationId, report: ProbeReport },
+    /// The configuration was read and checked.
+    Loaded(Box<Result<Loaded, Vec<Problem>>>),
+    /// What the journal knows of runs that vanished; `None` for those it does not know.
+    Ended(BTreeMap<InvocationId, Option<Ended>>),
+    /// The database cannot be written, or can be again.
+    Trouble(Trouble),
+}

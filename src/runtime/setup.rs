@@ -1,0 +1,199 @@
+//! From nothing to a running loop, and back.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Group, chown};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::supervise::{Ends, Leaving, Loop};
+use super::{Input, clock, courier, reload};
+use crate::config::{Lacking, Loaded, Problem};
+use crate::control::{About, Control};
+use crate::core::Engine;
+use crate::core::snapshot::Snapshot;
+use crate::http;
+use crate::place::Places;
+use crate::store::Store;
+use crate::systemd::{Manager, SystemdError, notify, own};
+
+/// Requests that wait for the loop; more wait at their senders.
+const REQUESTS: usize = 256;
+/// For the last words to the database and to API clients.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Whoever is in it may use the socket.
+const SOCKET_GROUP: &str = "process-supervisor";
+
+/// Why the daemon could not start. Services that run are not touched by that.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Every problem in the configuration.
+    #[error("the configuration has {} problems", .0.len())]
+    Config(Vec<Problem>),
+    /// Another daemon has these places.
+    #[error("another supervisor (pid {pid}) runs with {}: talk to it with supervisorctl, or stop it first", .folder.display())]
+    Taken {
+        /// Its runtime folder.
+        folder: PathBuf,
+        /// As it wrote it down.
+        pid: String,
+    },
+    /// A folder or file cannot be made.
+    #[error("cannot prepare {}: {source}; it has to be writable for this user", .path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// systemd cannot be used.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// A signal handler could not be installed.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the daemon in the foreground until it is told to end.
+pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError> {
+    let started_at = clock::now().wall;
+    make_folders(&places)?;
+    let _lock = lock(&places.runtime)?;
+    let (to_notices, notices) = mpsc::unbounded_channel();
+    let manager = Manager::connect(places.scope, places.environment(), to_notices).await?;
+    let loaded = reload::load(places.clone(), &manager, Lacking::Warn).await.map_err(SetupError::Config)?;
+    for warning in &loaded.warnings {
+        warn!("{}:{}: {}: {}; {}", warning.file, warning.line, warning.path, warning.message, warning.help);
+    }
+    if let Some(warning) = own::linger_warning(places.scope).await {
+        warn!("{warning}");
+    }
+    let Loaded { plan, settings, effective, .. } = loaded;
+    let database = settings.database.clone().unwrap_or_else(|| places.database());
+    let (to_inputs, inputs) = mpsc::unbounded_channel();
+    let (store, records) = open_store(database, to_inputs.clone()).await;
+    let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records);
+    info!(
+        "process-supervisor {version} supervises {} services of {} through systemd {} ({} scope)",
+        engine.plan().services.len(),
+        places.config.display(),
+        manager.version(),
+        places.scope.as_str(),
+    );
+    let (to_requests, requests) = mpsc::channel(REQUESTS);
+    let (to_snapshot, snapshot) = watch::channel(Arc::new(Snapshot::default()));
+    let (to_configs, configs) = watch::channel(Arc::new(effective));
+    let about = Arc::new(About {
+        version,
+        scope: places.scope.as_str(),
+        systemd_version: manager.version(),
+        started_at,
+        config_path: places.config.display().to_string(),
+    });
+    let control = Control::new(to_requests, snapshot.clone(), configs, about, Arc::new(store.clone()));
+    let (end_server, server_ends) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
+    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, configs: to_configs };
+    let errands = courier::start(store.clone(), manager.clone());
+    let stop_on_exit = settings.stop_services_on_exit;
+    let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);
+    let (leaving, store) = the_loop.run().await.map_err(SetupError::Signals)?;
+    notify::stopping(match leaving {
+        Leaving::ServicesRunning => "leaving; services go on running",
+        Leaving::ServicesStopped => "all services are stopped; leaving",
+    });
+    let _ = end_server.send(());
+    if tokio::time::timeout(FAREWELL, server).await.is_err() {
+        warn!("some API clients did not get their last answer in {} s", FAREWELL.as_secs());
+    }
+    drop(std::fs::remove_file(places.socket()));
+    if !store.close(FAREWELL).await {
+        warn!("the database could not take everything before the end; see the messages before");
+    }
+    Ok(())
+}
+
+async fn open_store(
+    database: PathBuf,
+    inputs: mpsc::UnboundedSender<Input>,
+) -> (Store, BTreeMap<crate::core::plan::Id, crate::core::action::Record>) {
+    let open = move || Store::open(&database, move |trouble| drop(inputs.send(Input::Trouble(trouble))));
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened,
+        // `Store::open` never fails; a panic in it is a bug, told as such.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// The server starts to answer once there is a picture to show.
+fn serve(
+    socket: PathBuf,
+    control: Control,
+    mut snapshot: watch::Receiver<Arc<Snapshot>>,
+    end: oneshot::Receiver<()>,
+) -> Result<impl Future<Output = ()>, SetupError> {
+    let failed = |source| SetupError::Path { path: socket.clone(), source };
+    // We hold the lock of this folder: a socket that is there belongs to a daemon that is gone.
+    drop(std::fs::remove_file(&socket));
+    let listener = UnixListener::bind(&socket).map_err(failed)?;
+    open_to_group(&socket);
+    std::fs::set_permissions(&socket, Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(async move {
+        let _ = snapshot.changed().await;
+        let ended = async move { drop(end.await) };
+        http::serve_unix(listener, http::router(control), ended).await;
+    })
+}
+
+/// Where the group exists and we may: its members may use the socket.
+fn open_to_group(path: &Path) {
+    if let Ok(Some(group)) = Group::from_name(SOCKET_GROUP)
+        && let Err(error) = chown(path, None, Some(group.gid))
+    {
+        warn!("the socket stays closed to group {SOCKET_GROUP}: {error}");
+    }
+}
+
+fn make_folders(places: &Places) -> Result<(), SetupError> {
+    for (path, mode) in [(&places.state, 0o750), (&places.runtime, 0o755)] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|source| SetupError::Path { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// One daemon per runtime folder. The lock goes with the process, however that ends.
+fn lock(folder: &Path) -> Result<Flock<File>, SetupError> {
+    let path = folder.join("lock");
+    let failed = |source| SetupError::Path { path: path.clone(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o644)
+        .open(&path)
+        .map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => {
+            lock.set_len(0).map_err(failed)?;
+            std::fs::write(&path, std::process::id().to_string()).map_err(failed)?;
+            Ok(lock)
+        }
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            Err(SetupError::Taken { folder: folder.into(), pid: pid.trim().into() })
+        }
+        Err((_, error)) => Err(failed(error.into())),
+    }
+}

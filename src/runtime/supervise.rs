@@ -1,0 +1,569 @@
+//! The loop itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::{debug, error, info, warn};
+
+use super::courier::Errand;
+use super::journal_gaps::{self, Gaps};
+use super::{Input, clock, reload};
+use crate::config::{self, Loaded, Problem};
+use crate::control::{Configs, Request};
+use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
+use crate::core::event::{Event, OrderId, UnitSeen, Verb};
+use crate::core::plan::{Id, Limits};
+use crate::core::snapshot::{Snapshot, State};
+use crate::core::{Engine, Now};
+use crate::place::Places;
+use crate::probe::{self, ProbeClient};
+use crate::store::{Phase, Store, Trouble};
+use crate::systemd::{Manager, Notice, notify};
+
+/// Probes in flight at once; more wait for their turn.
+const PROBES_AT_ONCE: usize = 64;
+/// Events dealt with before a new picture is published and signals are looked at again.
+const BURST: usize = 256;
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// Services go on; the next daemon adopts them.
+    ServicesRunning,
+    /// Everything was stopped.
+    ServicesStopped,
+}
+
+/// Everything the loop holds.
+pub struct Loop {
+    pub places: Places,
+    pub engine: Engine,
+    pub manager: Manager,
+    pub store: Store,
+    pub courier: mpsc::UnboundedSender<Errand>,
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    pub requests: mpsc::Receiver<Request>,
+    pub inputs: mpsc::UnboundedReceiver<Input>,
+    pub to_inputs: mpsc::UnboundedSender<Input>,
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
+    pub configs: watch::Sender<Arc<Configs>>,
+    pub stop_services_on_exit: bool,
+    state: Inner,
+}
+
+/// What the loop keeps for itself.
+struct Inner {
+    orders: HashMap<OrderId, oneshot::Sender<Outcome>>,
+    last_order: u64,
+    reloads: reload::Queue,
+    gaps: Gaps,
+    client: ProbeClient,
+    probes: Arc<Semaphore>,
+    /// Told to systemd once the first picture is complete.
+    ready: bool,
+    /// Limits are to be given again to what runs, after systemd came back.
+    limits_due: bool,
+    leave: Option<Leaving>,
+    /// The last line that systemd was told.
+    status: String,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            orders: HashMap::new(),
+            last_order: 0,
+            reloads: reload::Queue::default(),
+            gaps: Gaps::default(),
+            client: ProbeClient::default(),
+            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            ready: false,
+            limits_due: false,
+            leave: None,
+            status: String::new(),
+        }
+    }
+}
+
+/// The ends of the channels that [`Loop::new`] takes.
+pub struct Ends {
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    pub requests: mpsc::Receiver<Request>,
+    pub inputs: mpsc::UnboundedReceiver<Input>,
+    pub to_inputs: mpsc::UnboundedSender<Input>,
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
+    pub configs: watch::Sender<Arc<Configs>>,
+}
+
+impl Loop {
+    /// Puts the parts together.
+    pub fn new(
+        places: Places,
+        engine: Engine,
+        manager: Manager,
+        store: Store,
+        courier: mpsc::UnboundedSender<Errand>,
+        ends: Ends,
+        stop_services_on_exit: bool,
+    ) -> Self {
+        let Ends { notices, requests, inputs, to_inputs, snapshot, configs } = ends;
+        let state = Inner::default();
+        Self {
+            places,
+            engine,
+            manager,
+            store,
+            courier,
+            notices,
+            requests,
+            inputs,
+            to_inputs,
+            snapshot,
+            configs,
+            stop_services_on_exit,
+            state,
+        }
+    }
+
+    /// Runs until somebody wants it to end.
+    pub async fn run(mut self) -> std::io::Result<(Leaving, Store)> {
+        let mut signals = Signals::new()?;
+        let mut alive = alive_timer();
+        self.set_group_limits(&BTreeMap::new());
+        self.manager.resync(Arc::new(self.engine.plan().clone()));
+        while self.state.leave.is_none() {
+            let deadline = self.engine.next_deadline().map(clock::instant);
+            tokio::select! {
+                Some(notice) = self.notices.recv() => self.noticed(notice),
+                Some(request) = self.requests.recv() => self.requested(request),
+                Some(input) = self.inputs.recv() => self.took_in(input),
+                () = sleep_until(deadline) => self.decide(Event::DeadlineReached),
+                received = signals.next() => self.signalled(received),
+                () = tick(alive.as_mut()) => notify::alive(),
+            }
+            self.drain();
+            self.publish();
+        }
+        // The courier owes answers still; it ends after them.
+        let Self { store, courier, state, .. } = self;
+        drop(courier);
+        Ok((state.leave.unwrap_or(Leaving::ServicesRunning), store))
+    }
+
+    /// Deals with what is there already, so that a burst is published once.
+    fn drain(&mut self) {
+        for _ in 0..BURST {
+            if let Ok(notice) = self.notices.try_recv() {
+                self.noticed(notice);
+            } else if let Ok(input) = self.inputs.try_recv() {
+                self.took_in(input);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// One decision, and what follows from it.
+    fn decide(&mut self, event: Event) {
+        let now = clock::now();
+        for action in self.engine.handle(now, event) {
+            self.execute(action, now);
+        }
+    }
+
+    fn execute(&mut self, action: Action, now: Now) {
+        match action {
+            Action::StartUnit { op, plan } => self.send(Errand::Start { op, plan }),
+            Action::StopUnit { op, service, kill } => self.send(Errand::Stop { op, service, kill }),
+            Action::ReleaseUnit { service } => self.send(Errand::Release { service }),
+            Action::Answer { order, outcome } => {
+                if let Some(to) = self.state.orders.remove(&order) {
+                    self.send(Errand::Answer { to, outcome });
+                }
+            }
+            Action::Persist { service, record } => self.store.save(&service, *record),
+            Action::Forget { service } => self.store.forget(&service),
+            Action::Record(entry) => self.record(&entry, now),
+            Action::Probe { plan, invocation, pid } => {
+                let (client, inputs) = (self.state.client.clone(), self.to_inputs.clone());
+                let turns = Arc::clone(&self.state.probes);
+                tokio::spawn(async move {
+                    let _turn = turns.acquire_owned().await;
+                    let report = probe::run(&plan, pid, &client).await;
+                    drop(inputs.send(Input::Probed { service: plan.id.clone(), invocation, report }));
+                });
+            }
+            Action::ApplyLimits { plan } => {
+                let (manager, store) = (self.manager.clone(), self.store.clone());
+                tokio::spawn(async move {
+                    let entry =
+                        limits_entry(&plan.id, manager.apply_limits(&plan).await.map_err(|e| e.to_string()));
+                    log(&entry);
+                    store.event(&entry, clock::now().wall);
+                });
+            }
+            Action::Leave => self.state.leave = Some(Leaving::ServicesStopped),
+        }
+    }
+
+    fn send(&self, errand: Errand) {
+        if self.courier.send(errand).is_err() {
+            error!("the courier ended; starts, stops and answers are lost: restart the supervisor");
+        }
+    }
+
+    fn record(&self, entry: &Entry, now: Now) {
+        log(entry);
+        self.store.event(entry, now.wall);
+    }
+
+    fn record_own(&self, kind: EntryKind, level: Level, message: String) {
+        let entry = Entry { service: None, kind, level, message, details: BTreeMap::new() };
+        self.record(&entry, clock::now());
+    }
+
+    fn publish(&mut self) {
+        let next = self.engine.snapshot();
+        let before = self.snapshot.borrow().clone();
+        let mut changed = before.services.len() != next.services.len();
+        for (id, view) in &next.services {
+            if before.services.get(id).is_none_or(|old| !Arc::ptr_eq(old, view)) {
+                self.store.show(view);
+                changed = true;
+            }
+        }
+        if !changed && before.leaving == next.leaving && before.groups == next.groups {
+            return;
+        }
+        let status = status_line(&next);
+        if status != self.state.status {
+            notify::status(&status);
+            self.state.status = status;
+        }
+        self.snapshot.send_replace(Arc::new(next));
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::StartFinished { service, op, result } => {
+                self.decide(Event::StartFinished { service, op, result })
+            }
+            Notice::StopFinished { service, op, result } => {
+                self.decide(Event::StopFinished { service, op, result })
+            }
+            Notice::Exited { service, invocation, exit, external } => {
+                self.decide(Event::UnitExited { service, invocation, exit, external });
+            }
+            Notice::Appeared { service, invocation, pid } => {
+                self.decide(Event::UnitAppeared { service, invocation, pid });
+            }
+            Notice::Resynced { units } => self.resynced(units),
+            Notice::Lost { reason } => {
+                let message =
+                    format!("the connection to systemd is lost ({reason}); services go on, connecting again");
+                self.record_own(EntryKind::SystemdConnection, Level::Warning, message);
+            }
+            Notice::Back => {
+                if self.state.ready {
+                    let message =
+                        "connected to systemd, or systemd was reloaded; comparing every unit".into();
+                    self.record_own(EntryKind::SystemdConnection, Level::Info, message);
+                }
+                self.state.limits_due = self.state.ready;
+                self.manager.resync(Arc::new(self.engine.plan().clone()));
+            }
+        }
+    }
+
+    /// The truth about every unit; what the journal knows of vanished runs is looked up first.
+    fn resynced(&mut self, mut units: BTreeMap<Id, UnitSeen>) {
+        let snapshot = self.engine.snapshot();
+        let unknown = self.state.gaps.unknown(&snapshot, &units);
+        if !unknown.is_empty() {
+            return journal_gaps::look_up(self.places.scope, unknown, self.to_inputs.clone());
+        }
+        self.state.gaps.fill(&snapshot, &mut units);
+        self.decide(Event::Resynced { units });
+        if std::mem::take(&mut self.state.limits_due) {
+            self.apply_limits_again();
+        }
+        if !std::mem::replace(&mut self.state.ready, true) {
+            self.publish();
+            notify::ready(&status_line(&self.snapshot.borrow()));
+        }
+    }
+
+    /// A re-executed systemd may have dropped limits that were given to a running unit.
+    fn apply_limits_again(&mut self) {
+        let limited = |plan: &&Arc<crate::core::plan::ServicePlan>| plan.limits != Limits::default();
+        let plans: Vec<_> = self.engine.plan().services.values().filter(limited).cloned().collect();
+        let running = self.engine.snapshot();
+        for plan in plans {
+            if running.services.get(&plan.id).is_some_and(|view| view.state == State::Running) {
+                let manager = self.manager.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = manager.apply_limits(&plan).await {
+                        warn!(supervisor_service = %plan.id, "{}: limits could not be given again: {error}", plan.id);
+                    }
+                });
+            }
+        }
+    }
+
+    fn requested(&mut self, request: Request) {
+        match request {
+            Request::Order { service, verb, origin, answer } => self.ordered(service, verb, origin, answer),
+            Request::Signal { service, signal, origin, answer } => {
+                self.send_signal(service, signal, origin, answer)
+            }
+            Request::Reload { dry_run, origin, answer } => {
+                self.reload(reload::Asked { dry_run, origin, answer: Some(answer) });
+            }
+            Request::Shutdown { origin } => self.decide(Event::ShutdownOrdered { origin }),
+        }
+    }
+
+    fn ordered(&mut self, service: Id, verb: Verb, origin: String, answer: oneshot::Sender<Outcome>) {
+        self.state.last_order += 1;
+        let order = OrderId(self.state.last_order);
+        self.state.orders.insert(order, answer);
+        self.decide(Event::Ordered { order, origin, service, verb });
+    }
+
+    fn send_signal(
+        &self,
+        service: Id,
+        number: i32,
+        origin: String,
+        answer: oneshot::Sender<Result<(), String>>,
+    ) {
+        let (manager, store) = (self.manager.clone(), self.store.clone());
+        tokio::spawn(async move {
+            let sent = manager.signal(&service, number).await.map_err(|error| error.to_string());
+            if sent.is_ok() {
+                let entry = Entry {
+                    service: Some(service.clone()),
+                    kind: EntryKind::SignalSent,
+                    level: Level::Info,
+                    message: format!("{service}: signal {number} sent, asked for by {origin}"),
+                    details: BTreeMap::from([("signal", number.into())]),
+                };
+                log(&entry);
+                store.event(&entry, clock::now().wall);
+                store.flushed(std::time::Duration::from_millis(250)).await;
+            }
+            drop(answer.send(sent));
+        });
+    }
+
+    fn took_in(&mut self, input: Input) {
+        match input {
+            Input::Probed { service, invocation, report } => {
+                self.decide(Event::Probed { service, invocation, report });
+            }
+            Input::Loaded(loaded) => self.loaded(*loaded),
+            Input::Ended(ended) => {
+                self.state.gaps.learn(ended);
+                // The picture is taken anew: it is older than the answers of the journal.
+                self.manager.resync(Arc::new(self.engine.plan().clone()));
+            }
+            Input::Trouble(trouble) => self.trouble(&trouble),
+        }
+    }
+
+    fn trouble(&self, trouble: &Trouble) {
+        let level = match trouble.phase {
+            Phase::Began => Level::Error,
+            Phase::Noted => Level::Warning,
+            Phase::Ended => Level::Info,
+        };
+        self.record_own(EntryKind::DatabaseTrouble, level, trouble.message.clone());
+    }
+
+    fn signalled(&mut self, received: SignalKind) {
+        if received == SignalKind::hangup() {
+            return self.reload(reload::Asked { dry_run: false, origin: "SIGHUP".into(), answer: None });
+        }
+        let interrupt = received == SignalKind::interrupt();
+        let again = self.snapshot.borrow().leaving;
+        match (interrupt || self.stop_services_on_exit, again) {
+            (true, false) => {
+                let origin = if interrupt { "SIGINT (Ctrl-C)" } else { "SIGTERM with stop_services_on_exit" };
+                info!("stopping all services in reverse order; once more to leave them as they are");
+                self.decide(Event::ShutdownOrdered { origin: origin.into() });
+            }
+            _ => {
+                let message = "leaving; services go on running, the next supervisor takes them over".into();
+                self.record_own(EntryKind::SupervisorStopped, Level::Info, message);
+                self.state.leave = Some(Leaving::ServicesRunning);
+            }
+        }
+    }
+
+    fn reload(&mut self, asked: reload::Asked) {
+        match self.state.reloads.push(asked) {
+            Ok(true) => {
+                notify::reloading();
+                reload::begin(self.places.clone(), self.manager.clone(), self.to_inputs.clone());
+            }
+            Ok(false) => {}
+            Err(asked) => warn!(origin = asked.origin, "too many reloads wait already; this one is dropped"),
+        }
+    }
+
+    fn loaded(&mut self, loaded: Result<Loaded, Vec<Problem>>) {
+        let (asked, more) = self.state.reloads.pop();
+        if more {
+            reload::begin(self.places.clone(), self.manager.clone(), self.to_inputs.clone());
+        }
+        let Some(asked) = asked else { return };
+        let result = match loaded {
+            Ok(loaded) => {
+                let mut report = config::diff(self.engine.plan(), &loaded.plan);
+                report.warnings = loaded.warnings.clone();
+                if !asked.dry_run {
+                    self.take_over(loaded, asked.origin);
+                }
+                Ok(report)
+            }
+            Err(problems) => {
+                if !asked.dry_run {
+                    let first = problems
+                        .first()
+                        .map_or(String::new(), |p| format!("{}:{}: {}", p.file, p.line, p.message));
+                    let message = format!(
+                        "new configuration refused, asked for by {}: {} problems, the first: {first}; the old one stays in force",
+                        asked.origin,
+                        problems.len(),
+                    );
+                    self.record_own(EntryKind::ConfigRejected, Level::Error, message);
+                }
+                Err(problems)
+            }
+        };
+        notify::ready(&status_line(&self.snapshot.borrow()));
+        if let Some(answer) = asked.answer {
+            self.send(Errand::Reply(Box::new(move || drop(answer.send(result)))));
+        }
+    }
+
+    fn take_over(&mut self, loaded: Loaded, origin: String) {
+        for warning in &loaded.warnings {
+            warn!(
+                "{}:{}: {}: {}; {}",
+                warning.file, warning.line, warning.path, warning.message, warning.help
+            );
+        }
+        let groups = self.engine.plan().groups.clone();
+        self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
+        self.configs.send_replace(Arc::new(loaded.effective));
+        self.decide(Event::PlanChanged { plan: loaded.plan, origin });
+        self.set_group_limits(&groups.into_iter().map(|(id, group)| (id, group.limits)).collect());
+    }
+
+    /// Gives slices the limits of their groups where these are not what they were in `before`.
+    fn set_group_limits(&self, before: &BTreeMap<Id, Limits>) {
+        let none = Limits::default();
+        for (id, group) in &self.engine.plan().groups {
+            if before.get(id).unwrap_or(&none) != &group.limits {
+                let (manager, id, limits) = (self.manager.clone(), id.clone(), group.limits);
+                tokio::spawn(async move {
+                    if let Err(error) = manager.set_group_limits(&id, &limits).await {
+                        warn!(
+                            "group {id}: its limits could not be set: {error}; its services run without them"
+                        );
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn limits_entry(id: &Id, applied: Result<(), String>) -> Entry {
+    let (level, message) = match applied {
+        Ok(()) => (Level::Info, format!("{id}: new limits are in force; it was not restarted")),
+        Err(why) => (
+            Level::Error,
+            format!("{id}: new limits could not be applied: {why}; the old ones stay until a restart"),
+        ),
+    };
+    Entry {
+        service: Some(id.clone()),
+        kind: EntryKind::LimitsApplied,
+        level,
+        message,
+        details: BTreeMap::new(),
+    }
+}
+
+/// One line per change in our own log; journald gets `SUPERVISOR_SERVICE` beside it.
+fn log(entry: &Entry) {
+    let message = &entry.message;
+    match (&entry.service, entry.level) {
+        (Some(id), Level::Info) => info!(supervisor_service = %id, "{message}"),
+        (Some(id), Level::Warning) => warn!(supervisor_service = %id, "{message}"),
+        (Some(id), Level::Error) => error!(supervisor_service = %id, "{message}"),
+        (None, Level::Info) => info!("{message}"),
+        (None, Level::Warning) => warn!("{message}"),
+        (None, Level::Error) => error!("{message}"),
+    }
+}
+
+/// For `systemctl status`: `12 running, 1 backoff of 13 services`.
+fn status_line(snapshot: &Snapshot) -> String {
+    let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+    for view in snapshot.services.values() {
+        *counts.entry(view.state).or_default() += 1;
+    }
+    let parts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let total = snapshot.services.len();
+    if parts.is_empty() { "no services".into() } else { format!("{} of {total} services", parts.join(", ")) }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(interval: Option<&mut Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn alive_timer() -> Option<Interval> {
+    let mut interval = tokio::time::interval(notify::alive_interval()?);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    debug!(period = ?interval.period(), "telling systemd that the loop is alive");
+    Some(interval)
+}
+
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.hangup.recv() => SignalKind::hangup(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reading events, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
+
+use std::path::Path;
+
+use futures_util::future::BoxFuture;
+use rusqlite::types::Value;
+
+use super::error::{Class, StoreError, class};
+use super::writer::Shared;
+use super::{Store, file, rows};
+use crate::control::{EventQuery, EventRow, History, HistoryError};
+
+/// Rows of one answer at most, whatever is asked for.
+const PAGE: u32 = 1_000;
+
+impl History for Store {
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
+        let (path, shared) = (self.path.clone(), self.shared.clone());
+        Box::pin(async move {
+            match tokio::task::spawn_blocking(move || read(&path, &shared, &query)).await {
+                Ok(answer) => answer,
+                Err(error) => Err(HistoryError(error.to_string())),
+            }
+        })
+    }
+}
+
+fn read(path: &Path, shared: &Shared, query: &EventQuery) -> Result<Vec<EventRow>, HistoryError> {
+    events(path, query).map_err(|error| {
+        if class(&error) == Class::Corrupt {
+            shared.change(|queue| queue.suspect = true);
+        }
+        HistoryError(format!("{}: {}", path.display(), StoreError::from(error)))
+    })
+}
+
+fn events(path: &Path, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {
+    let (sql, values) = select(query);
+    let db = file::read_only(path)?;
+    let mut rows = db.prepare(&sql)?;
+    rows.query_map(rusqlite::params_from_iter(values), rows::get_event)?.collect()
+}
+
+/// Only the conditions that are asked for, so that an index can serve them.
+fn select(query: &EventQuery) -> (String, Vec<Value>) {
+    let mut sql = String::from(
+        "SELECT id, service_id, event_type, timestamp, message, details FROM supervisor_events WHERE 1",
+    );
+    let mut values = Vec::new();
+    let mut only = |condition: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            values.push(value);
+            sql.push_str(&format!(" AND {condition} ?{}", values.len()));
+        }
+    };
+    only("service_id =", query.service.as_ref().map(|id| id.as_str().to_owned().into()));
+    only("event_type =", query.kind.map(|kind| rows::word(kind).into()));
+    only("timestamp >=", query.since.map(|since| rows::stamp(since).into()));
+    only("id <", query.before.map(Value::from));
+    only("id >", query.after.map(Value::from));
+    sql.push_str(&format!(" ORDER BY id DESC LIMIT {}", query.limit.min(PAGE)));
+    (sql, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::id;
+    use super::super::writer::now;
+    use super::*;
+    use crate::core::Wall;
+    use crate::core::action::EntryKind;
+
+    #[test]
+    fn filters_are_served_by_indices_without_sorting_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        drop(file::Database::open(&path, now()).unwrap());
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let all = EventQuery { limit: 10, ..EventQuery::default() };
+        for (query, index) in [
+            (EventQuery { service: Some(id("a")), ..all.clone() }, "supervisor_events_by_service"),
+            (
+                EventQuery { service: Some(id("a")), before: Some(9), ..all.clone() },
+                "supervisor_events_by_service",
+            ),
+            (EventQuery { kind: Some(EntryKind::GaveUp), ..all.clone() }, "supervisor_events_by_type"),
+            (EventQuery { after: Some(5), ..all.clone() }, "PRIMARY KEY"),
+            (all.clone(), "SCAN supervisor_events"),
+        ] {
+            let (sql, values) = select(&query);
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(steps.len() == 1 && steps[0].contains(index), "{query:?}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_bounded() {
+        let (sql, _) = select(&EventQuery { limit: u32::MAX, since: Some(Wall(0)), ..EventQuery::default() });
+        assert!(sql.ends_with("LIMIT 1000"), "{sql}");
+    }
+}

@@ -1,0 +1,188 @@
+//! What is kept in SQLite.
+//!
+//! One thread writes, in batches; nobody waits for it unless they ask to ([`Store::flushed`]). While the database
+//! cannot be written, everything is kept in memory up to a bound and written when it can be.
+//!
+//! ```text
+//!  save, show, forget, event --> pending --> writer (thread) --> file <-- history (read-only)
+//! ```
+
+mod error;
+mod file;
+mod history;
+mod pending;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::Wall;
+use crate::core::action::{Entry, Record};
+use crate::core::plan::Id;
+use crate::core::snapshot::ServiceView;
+
+use error::Class;
+use file::{Database, Loaded};
+use pending::Pending;
+use writer::{Progress, Shared, Writer};
+
+/// How long [`Store::open`] waits for a lock of another program before it goes on without the records.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two tries to open a locked file, beyond SQLite's own wait.
+const OPEN_RETRY: Duration = Duration::from_millis(20);
+/// How long the writer goes on trying after the last handle was dropped without [`Store::close`].
+const LAST_WRITE: Duration = Duration::from_secs(2);
+/// [`Store::close`] waits no longer than this, whatever it is given.
+const LONGEST_CLOSE: Duration = Duration::from_secs(3600);
+
+/// What befell the database. Told once when it begins and once when it ends, from the writer's thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whether it lasts.
+    pub phase: Phase,
+    /// What, why, and what happens next: a whole sentence.
+    pub message: String,
+}
+
+/// Whether trouble lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The database cannot be written from now on; what is handed in is kept in memory.
+    Began,
+    /// It can be written again, and what was kept has been.
+    Ended,
+    /// It happened, and is over: a corrupt file was set aside, a row could not be read.
+    Noted,
+}
+
+/// The way to the database. Cheap to clone; all clones are one. When the last is dropped, what is left is written.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    _last: Arc<Last>,
+}
+
+/// Ends the writer with the last handle.
+#[derive(Debug)]
+struct Last(Arc<Shared>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.change(|queue| queue.closing = queue.closing.or(Some(Instant::now() + LAST_WRITE)));
+    }
+}
+
+impl Store {
+    /// Opens or creates the database and gives the records that it holds. Never fails: what goes wrong is told
+    /// through `trouble` (on this thread until it returns, then on the writer's), and tried again. Blocks, for some
+    /// seconds at worst, while another program holds the file locked.
+    ///
+    /// A corrupt file is renamed, never deleted, and a fresh one is made.
+    pub fn open(path: &Path, trouble: impl Fn(Trouble) + Send + 'static) -> (Self, BTreeMap<Id, Record>) {
+        // A link's target is what is created, watched and set aside.
+        let path = path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
+        let tell = |phase, message| trouble(Trouble { phase, message });
+        let (db, loaded) = open_file(&path, &tell);
+        for row in &loaded.unreadable {
+            let path = path.display();
+            let message =
+                format!("{row}: the row in {path} is left out, and the service starts as a new one");
+            tell(Phase::Noted, message);
+        }
+        let shared = Arc::new(Shared::new(Pending::new(&loaded.records), db.is_none()));
+        let troubled = db.is_none();
+        let writer = Writer::new(shared.clone(), path.clone(), db, troubled, Box::new(trouble));
+        if let Err(error) = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()) {
+            tracing::error!("the database is not written: no thread could be made for it: {error}");
+            shared.progress.send_modify(|progress| progress.troubled = true);
+        }
+        (Self { _last: Arc::new(Last(shared.clone())), shared, path }, loaded.records)
+    }
+
+    /// Keeps `record` for the next daemon. Returns at once.
+    pub fn save(&self, service: &Id, record: Record) {
+        self.shared.change(|queue| queue.pending.save(service, record));
+    }
+
+    /// Writes the row of `supervisor_services` that other programs read. Returns at once.
+    pub fn show(&self, view: &Arc<ServiceView>) {
+        self.shared.change(|queue| queue.pending.show(view));
+    }
+
+    /// Drops what was kept and shown of a service. Its events stay. Returns at once.
+    pub fn forget(&self, service: &Id) {
+        self.shared.change(|queue| queue.pending.forget(service));
+    }
+
+    /// Adds a row to `supervisor_events`. Returns at once.
+    pub fn event(&self, entry: &Entry, at: Wall) {
+        let line = rows::line(entry, at);
+        self.shared.change(|queue| queue.pending.event(line));
+    }
+
+    /// Waits until everything handed in before is committed (`true`), but no longer than `at_most`, and not at all
+    /// while the database is known to be in trouble (`false`): then it is kept in memory.
+    pub async fn flushed(&self, at_most: Duration) -> bool {
+        let upto = self.shared.lock().pending.handed();
+        let over = |progress: &Progress| progress.committed >= upto || progress.troubled || progress.ended;
+        self.progressed(at_most, over).await.committed >= upto
+    }
+
+    /// Writes what is left and closes the file, waiting no longer than `at_most`; `false` if something is not on disk.
+    pub async fn close(self, at_most: Duration) -> bool {
+        let at_most = at_most.min(LONGEST_CLOSE);
+        let upto = self.shared.change(|queue| {
+            queue.closing = Some(Instant::now() + at_most);
+            queue.pending.handed()
+        });
+        self.progressed(at_most, |progress| progress.ended).await.committed >= upto
+    }
+
+    /// How far the writer is when `until` holds, or after `at_most`.
+    async fn progressed(&self, at_most: Duration, until: impl FnMut(&Progress) -> bool) -> Progress {
+        let mut progress = self.shared.progress.subscribe();
+        // Whether it came or not is seen in what is returned.
+        let _in_time = tokio::time::timeout(at_most, progress.wait_for(until)).await.is_ok();
+        *progress.borrow()
+    }
+}
+
+/// The database, if it can be opened, and what it holds.
+fn open_file(path: &Path, tell: &impl Fn(Phase, String)) -> (Option<Database>, Loaded) {
+    let started = Instant::now();
+    let mut replaced = false;
+    loop {
+        let opened = Database::open(path, writer::now()).and_then(|db| Ok((db.load()?, db)));
+        let error = match opened {
+            Ok((loaded, db)) => return (Some(db), loaded),
+            Err(error) => error,
+        };
+        match error.class() {
+            Class::Busy if started.elapsed() < OPEN_PATIENCE => {
+                std::thread::sleep(OPEN_RETRY);
+                continue;
+            }
+            // Once: a fresh file that is corrupt again is a matter of the disk.
+            Class::Corrupt if !replaced => match file::set_aside(path, writer::now()) {
+                Ok(aside) => {
+                    replaced = true;
+                    tell(Phase::Noted, writer::was_set_aside(path, &aside));
+                    continue;
+                }
+                Err(error) => tell(Phase::Began, writer::cannot_be_written(path, &error)),
+            },
+            _ => tell(Phase::Began, writer::cannot_be_written(path, &error)),
+        }
+        return (None, file::load_read_only(path).unwrap_or_default());
+    }
+}

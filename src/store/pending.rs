@@ -1,0 +1,262 @@
+//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::core::Wall;
+use crate::core::action::Record;
+use crate::core::plan::Id;
+use crate::core::snapshot::ServiceView;
+
+/// So many events wait at most; the oldest go first.
+pub(super) const MAX_EVENTS: usize = 10_000;
+/// So many events go into one transaction, to keep it short for other programs.
+const BATCH_EVENTS: usize = 1_000;
+
+/// An event as its row will be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EventLine {
+    /// Counts everything handed in; set by [`Pending::event`].
+    pub seq: u64,
+    pub service: Option<Id>,
+    pub kind: String,
+    pub at: Wall,
+    pub message: String,
+    pub details: String,
+}
+
+/// Events that were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub count: u64,
+    pub first: Wall,
+    pub last: Wall,
+}
+
+/// The newest that is known of a service. It stays after it was written: a file that vanishes is filled again from it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    pub record: Option<Arc<Record>>,
+    pub view: Option<Arc<ServiceView>>,
+}
+
+/// Which parts of a [`Kept`] are to be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Parts {
+    record: bool,
+    view: bool,
+}
+
+/// One transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Deleted before `services` are written.
+    pub forgotten: BTreeSet<Id>,
+    pub services: Vec<(Id, Kept)>,
+    pub gap: Option<Gap>,
+    pub events: VecDeque<EventLine>,
+    /// Everything up to this number is on disk once the batch is.
+    pub upto: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    kept: BTreeMap<Id, Kept>,
+    dirty: BTreeMap<Id, Parts>,
+    forgotten: BTreeSet<Id>,
+    events: VecDeque<EventLine>,
+    gap: Option<Gap>,
+    handed: u64,
+}
+
+impl Pending {
+    /// Starts with what the database holds already.
+    pub fn new(records: &BTreeMap<Id, Record>) -> Self {
+        let kept = |record: &Record| Kept { record: Some(Arc::new(record.clone())), view: None };
+        Self { kept: records.iter().map(|(id, r)| (id.clone(), kept(r))).collect(), ..Self::default() }
+    }
+
+    pub fn save(&mut self, service: &Id, record: Record) {
+        self.handed += 1;
+        self.kept.entry(service.clone()).or_default().record = Some(Arc::new(record));
+        self.dirty.entry(service.clone()).or_default().record = true;
+    }
+
+    pub fn show(&mut self, view: &Arc<ServiceView>) {
+        self.handed += 1;
+        self.kept.entry(view.plan.id.clone()).or_default().view = Some(view.clone());
+        self.dirty.entry(view.plan.id.clone()).or_default().view = true;
+    }
+
+    pub fn forget(&mut self, service: &Id) {
+        self.handed += 1;
+        self.kept.remove(service);
+        self.dirty.remove(service);
+        self.forgotten.insert(service.clone());
+    }
+
+    pub fn event(&mut self, line: EventLine) {
+        self.handed += 1;
+        self.events.push_back(EventLine { seq: self.handed, ..line });
+        self.bound();
+    }
+
+    /// How much was handed in so far.
+    pub fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.forgotten.is_empty() && self.events.is_empty() && self.gap.is_none()
+    }
+
+    /// Everything has to be written again: the file is another one.
+    pub fn all_anew(&mut self) {
+        for (id, kept) in &self.kept {
+            let parts = Parts { record: kept.record.is_some(), view: kept.view.is_some() };
+            self.dirty.insert(id.clone(), parts);
+        }
+    }
+
+    /// The next transaction.
+    pub fn take(&mut self) -> Batch {
+        let services = std::mem::take(&mut self.dirty)
+            .into_iter()
+            .filter_map(|(id, parts)| {
+                let kept = self.kept.get(&id)?;
+                let record = kept.record.clone().filter(|_| parts.record);
+                let view = kept.view.clone().filter(|_| parts.view);
+                Some((id, Kept { record, view }))
+            })
+            .collect();
+        let events: VecDeque<_> = self.events.drain(..self.events.len().min(BATCH_EVENTS)).collect();
+        Batch {
+            forgotten: std::mem::take(&mut self.forgotten),
+            services,
+            gap: self.gap.take(),
+            events,
+            upto: self.events.front().map_or(self.handed, |next| next.seq - 1),
+        }
+    }
+
+    /// The transaction could not be done: its parts wait again, before what came since.
+    pub fn give_back(&mut self, batch: Batch) {
+        self.forgotten.extend(batch.forgotten);
+        for (id, written) in batch.services {
+            // Forgotten since: nothing to write any more.
+            if self.kept.contains_key(&id) {
+                let parts = self.dirty.entry(id).or_default();
+                parts.record |= written.record.is_some();
+                parts.view |= written.view.is_some();
+            }
+        }
+        let newer = std::mem::replace(&mut self.events, batch.events);
+        self.events.extend(newer);
+        self.gap = match (batch.gap, self.gap) {
+            (Some(a), Some(b)) => Some(Gap { count: a.count + b.count, first: a.first, last: b.last }),
+            (a, b) => a.or(b),
+        };
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.events.len() > MAX_EVENTS
+            && let Some(lost) = self.events.pop_front()
+        {
+            let gap = self.gap.get_or_insert(Gap { count: 0, first: lost.at, last: lost.at });
+            gap.count += 1;
+            gap.last = lost.at;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{id, record};
+    use super::*;
+
+    fn line(at: i64) -> EventLine {
+        EventLine {
+            seq: 0,
+            service: None,
+            kind: "service_started".into(),
+            at: Wall(at),
+            message: String::new(),
+            details: "{}".into(),
+        }
+    }
+
+    fn restarts(batch: &Batch) -> Vec<(String, u64)> {
+        let count = |k: &Kept| k.record.as_ref().map_or(0, |r| r.restart_count);
+        batch.services.iter().map(|(id, kept)| (id.to_string(), count(kept))).collect()
+    }
+
+    #[test]
+    fn rows_of_one_service_collapse_to_the_last() {
+        let mut pending = Pending::default();
+        for n in 0..5 {
+            pending.save(&id("a"), record(n));
+        }
+        pending.save(&id("b"), record(7));
+        let batch = pending.take();
+        assert_eq!(restarts(&batch), [("a".into(), 4), ("b".into(), 7)]);
+        assert_eq!(batch.upto, 6);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_failed_batch_does_not_overwrite_what_came_since() {
+        let mut pending = Pending::default();
+        pending.save(&id("a"), record(1));
+        pending.save(&id("gone"), record(1));
+        pending.event(line(1));
+        let failed = pending.take();
+        pending.save(&id("a"), record(2));
+        pending.forget(&id("gone"));
+        pending.event(line(2));
+        pending.give_back(failed);
+        let again = pending.take();
+        assert_eq!(restarts(&again), [("a".into(), 2)]);
+        assert_eq!(again.forgotten, BTreeSet::from([id("gone")]));
+        assert_eq!(again.events.iter().map(|e| e.at.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(again.upto, 6);
+    }
+
+    #[test]
+    fn a_service_that_comes_back_after_it_was_forgotten_is_written() {
+        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]));
+        assert!(pending.is_empty(), "what is in the file needs no writing");
+        pending.forget(&id("a"));
+        pending.save(&id("a"), record(1));
+        let batch = pending.take();
+        assert!(batch.forgotten.contains(&id("a")));
+        assert_eq!(restarts(&batch), [("a".into(), 1)]);
+    }
+
+    #[test]
+    fn events_are_bounded_and_the_gap_is_counted() {
+        let mut pending = Pending::default();
+        let extra = 25;
+        for n in 0..MAX_EVENTS + extra {
+            pending.event(line(n as i64));
+        }
+        let batch = pending.take();
+        assert_eq!(batch.gap, Some(Gap { count: 25, first: Wall(0), last: Wall(24) }));
+        assert_eq!(batch.events.len(), BATCH_EVENTS);
+        assert_eq!(batch.upto, (extra + BATCH_EVENTS) as u64, "the rest is not on disk with this batch");
+        for n in 0..BATCH_EVENTS {
+            pending.event(line((MAX_EVENTS + extra + n) as i64));
+        }
+        pending.give_back(batch);
+        let gap = pending.take().gap.unwrap();
+        assert_eq!(gap, Gap { count: 1025, first: Wall(0), last: Wall(1024) });
+    }
+
+    #[test]
+    fn a_new_file_gets_everything() {
+        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]));
+        pending.all_anew();
+        assert_eq!(restarts(&pending.take()), [("a".into(), 9)]);
+    }
+}

@@ -1,0 +1,172 @@
+//! The environment of a service as a file that only systemd's user can read: values may be secrets, and everything
+//! in a transient unit is readable by all.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::core::plan::{Id, Secret};
+
+/// A file that is longer is not one of ours.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// The folder of the files.
+#[derive(Debug, Clone)]
+pub struct EnvFiles {
+    folder: PathBuf,
+}
+
+impl EnvFiles {
+    /// Makes the folder where it is missing and takes others' rights away from it.
+    pub fn new(folder: PathBuf) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Self { folder })
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the environment of a service is.
+    pub fn path(&self, service: &Id) -> PathBuf {
+        self.folder.join(format!("{service}.env"))
+    }
+
+    /// Writes the environment of a service, whole or not at all. An empty one has no file.
+    pub fn write(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> io::Result<Option<PathBuf>> {
+        if environment.is_empty() {
+            self.remove(service)?;
+            return Ok(None);
+        }
+        let path = self.path(service);
+        if !self.matches(service, environment)? {
+            // Ids have no leading dot, so this is nobody's file.
+            let fresh = self.folder.join(format!(".{service}.new"));
+            remove_if_there(&fresh)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            file.write_all(render(environment).as_bytes())?;
+            std::fs::rename(&fresh, &path)?;
+        }
+        Ok(Some(path))
+    }
+
+    /// Whether the file of a service holds exactly this environment, readable by nobody else.
+    pub fn matches(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> io::Result<bool> {
+        let file = match std::fs::File::open(self.path(service)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(environment.is_empty()),
+            Err(error) => return Err(error),
+        };
+        if environment.is_empty() || file.metadata()?.permissions().mode() & 0o077 != 0 {
+            return Ok(false);
+        }
+        let mut found = Vec::new();
+        file.take(LONGEST).read_to_end(&mut found)?;
+        Ok(found == render(environment).as_bytes())
+    }
+
+    /// Removes the file of a service, where there is one.
+    pub fn remove(&self, service: &Id) -> io::Result<()> {
+        remove_if_there(&self.path(service))
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Lines that systemd's `EnvironmentFile=` reads back byte for byte. Inside double quotes it takes everything as it
+/// is, line ends too, but for a backslash before one of `"`, `\`, `` ` `` and `$`.
+fn render(environment: &BTreeMap<String, Secret>) -> String {
+    let mut text = String::new();
+    for (name, Secret(value)) in environment {
+        text.push_str(name);
+        text.push_str("=\"");
+        for c in value.chars() {
+            if matches!(c, '"' | '\\' | '`' | '$') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push_str("\"\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id() -> Id {
+        Id::new("web").unwrap()
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret((*value).to_owned()))).collect()
+    }
+
+    #[test]
+    fn files_are_private_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = EnvFiles::new(folder.path().join("run/env")).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder.path().join("run/env")), 0o700);
+        let first = environment(&[("A", "1"), ("TOKEN", "secret")]);
+        let path = files.write(&id(), &first).unwrap().unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "A=\"1\"\nTOKEN=\"secret\"\n");
+        assert!(files.matches(&id(), &first).unwrap());
+        assert!(!files.matches(&id(), &environment(&[("A", "1")])).unwrap());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(!files.matches(&id(), &first).unwrap(), "others can read it");
+        files.write(&id(), &first).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(files.write(&id(), &environment(&[])).unwrap(), None);
+        assert!(!path.exists());
+        assert!(files.matches(&id(), &environment(&[])).unwrap());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nothing is left over");
+    }
+
+    /// systemd's reader (`parse_env_file_internal`), as far as our writer uses it.
+    fn read_as_systemd_does(text: &str) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let mut chars = text.chars().peekable();
+        while chars.peek().is_some() {
+            let name: String = chars.by_ref().take_while(|c| *c != '=').collect();
+            assert_eq!(chars.next(), Some('"'));
+            let mut value = String::new();
+            loop {
+                match chars.next().unwrap() {
+                    '"' => break,
+                    '\\' => match chars.next().unwrap() {
+                        c if "\"\\`$".contains(c) => value.push(c),
+                        '\n' => {}
+                        c => value.extend(['\\', c]),
+                    },
+                    c => value.push(c),
+                }
+            }
+            assert_eq!(chars.next(), Some('\n'));
+            found.insert(name, value);
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn values_arrive_as_they_are(a: String, b: String) {
+            let text = render(&environment(&[("A", &a), ("B", &b)]));
+            let expected = [("A".to_owned(), a), ("B".to_owned(), b)].into();
+            prop_assert_eq!(read_as_systemd_does(&text), expected);
+        }
+    }
+}

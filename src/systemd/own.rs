@@ -1,0 +1,204 @@
+//! The daemon as a unit of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use zbus::message::Type;
+use zbus::{MessageStream, ObjectPath, Variant};
+
+use super::SystemdError;
+use super::bus::{self, Link, error_name, explain};
+use super::name::{OWN_UNIT, object_path};
+use super::property::Property;
+use super::watch::{activity, invocation};
+use crate::core::event::Activity;
+use crate::place::Scope;
+
+/// Reading a large configuration and adopting a thousand services takes seconds; this is for a start that hangs.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+/// Over what systemd itself grants the start.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
+const SECOND: u64 = 1_000_000;
+/// Where the folders come from, and what is logged; not secret.
+const PASSED_ON: [&str; 5] =
+    ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "RUST_LOG"];
+
+/// Starts the daemon in the background as [`OWN_UNIT`] and returns when it is ready. Where the unit is installed, that
+/// one is started, as its file says; else a transient one of `exe` (absolute) with `args` is made.
+///
+/// # Errors
+/// It runs already, systemd cannot be reached, or the daemon ended before it was ready: then with its last words.
+pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Result<(), SystemdError> {
+    let connection = bus::connect(scope).await?;
+    // From before the job is made: its end may come at once.
+    let mut messages = MessageStream::from(&connection);
+    bus::listen(&connection, scope).await?;
+    let owner = bus::owner(&connection, scope).await?;
+    let link = bus::subscribe(&connection, owner, scope).await?;
+    refuse_second(&link, scope).await?;
+    let job = make_job(&link, scope, exe, args).await?;
+    let result = tokio::time::timeout(ANSWER_TIMEOUT, job_result(&mut messages, &link, &job)).await;
+    let result = result.ok().flatten().unwrap_or_else(|| "timeout".into());
+    if result == "done" {
+        return Ok(());
+    }
+    let reason = last_words(&link, scope).await;
+    // Else `Restart=` would try again what was just reported as failed.
+    let _ = link.manager.stop_unit(OWN_UNIT, "replace").await;
+    let _ = link.manager.reset_failed_unit(OWN_UNIT).await;
+    Err(SystemdError::Job { what: "start", unit: OWN_UNIT.into(), result, reason })
+}
+
+async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
+    let explain = |error| explain(scope, error, "Get", OWN_UNIT);
+    let (unit, service) = link.unit(&object_path(OWN_UNIT)).await.map_err(explain)?;
+    // A unit that is not loaded has no state; then there is nothing that runs.
+    let state = unit.active_state().await.map(|state| activity(&state));
+    if !matches!(state, Ok(Activity::Active | Activity::Activating)) {
+        return Ok(());
+    }
+    let pid = service.main_pid().await.unwrap_or(0);
+    Err(SystemdError::Refused {
+        what: "a second daemon",
+        unit: OWN_UNIT.into(),
+        reason: format!(
+            "it is running already (PID {pid}); `supervisorctl status` shows its services, and \
+             `process-supervisor --stop` ends it"
+        ),
+    })
+}
+
+/// Starts the installed unit, or makes a transient one; the job's object.
+async fn make_job(link: &Link, scope: Scope, exe: &Path, args: &[String]) -> Result<String, SystemdError> {
+    // `transient`: one of ours that failed and is still there.
+    let installed = link.manager.get_unit_file_state(OWN_UNIT).await.is_ok_and(|state| state != "transient");
+    if installed {
+        let job = link.manager.start_unit(OWN_UNIT, "replace").await;
+        return Ok(job.map_err(|error| explain(scope, error, "StartUnit", OWN_UNIT))?.as_str().to_owned());
+    }
+    // It is no error if there is nothing to reset.
+    let _ = link.manager.reset_failed_unit(OWN_UNIT).await;
+    let environment: Vec<String> = PASSED_ON
+        .iter()
+        .filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}")))
+        .collect();
+    let properties = properties(scope, exe, args, environment);
+    let mut tries = 0;
+    loop {
+        match link.manager.start_transient_unit(OWN_UNIT, "replace", &properties, &[]).await {
+            Ok(job) => return Ok(job.as_str().to_owned()),
+            // What was reset is forgotten a moment later.
+            Err(error) if error_name(&error).ends_with("UnitExists") && tries < 20 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(explain(scope, error, "StartTransientUnit", OWN_UNIT)),
+        }
+    }
+}
+
+fn properties(scope: Scope, exe: &Path, args: &[String], environment: Vec<String>) -> Vec<Property> {
+    let exe = exe.to_string_lossy().into_owned();
+    // `$NAME` would be replaced in arguments.
+    let argv: Vec<String> = std::iter::once(&exe).chain(args).map(|word| word.replace('$', "$$")).collect();
+    let mut list: Vec<Property> = Vec::new();
+    let mut set = |name: &str, value: Variant<'static>| list.push((name.to_owned(), value));
+    set("Description", "Process supervisor".into());
+    set("Type", "notify".into());
+    set("NotifyAccess", "main".into());
+    set("ExecStart", vec![(exe, argv, false)].into());
+    if !environment.is_empty() {
+        set("Environment", environment.into());
+    }
+    set("Restart", "on-failure".into());
+    set("RestartUSec", SECOND.into());
+    // It holds everything else up: systemd does not stop trying.
+    set("StartLimitIntervalUSec", 0_u64.into());
+    set("TimeoutStartUSec", u64::try_from(START_TIMEOUT.as_micros()).unwrap_or(u64::MAX).into());
+    set("WatchdogUSec", (30 * SECOND).into());
+    // The services are units of their own; what is killed with the daemon are its probes and log readers.
+    set("KillMode", "mixed".into());
+    set("OOMPolicy", "continue".into());
+    if scope == Scope::System {
+        set("OOMScoreAdjust", (-900_i32).into());
+    }
+    list
+}
+
+/// systemd's word for the end of the job; `None` where the connection ended first.
+async fn job_result(messages: &mut MessageStream, link: &Link, job: &str) -> Option<String> {
+    while let Some(Ok(message)) = messages.next().await {
+        let header = message.header();
+        let from_systemd = header.sender().is_some_and(|sender| sender.as_str() == link.owner.as_str());
+        let removed = header.member().is_some_and(|member| member.as_str() == "JobRemoved");
+        if message.message_type() != Type::Signal || !from_systemd || !removed {
+            continue;
+        }
+        let body = message.body();
+        let Ok((_, path, _, result)) = body.deserialize::<(u32, ObjectPath<'_>, &str, &str)>() else {
+            continue;
+        };
+        if path.as_str() == job {
+            return Some(result.to_owned());
+        }
+    }
+    None
+}
+
+/// How the daemon ended, and what it said last.
+async fn last_words(link: &Link, scope: Scope) -> String {
+    let (status, run) = match ending(link).await {
+        Ok(ending) => ending,
+        Err(error) => return error.to_string(),
+    };
+    // The daemon's own lines, not systemd's about it.
+    let run = format!("_SYSTEMD_INVOCATION_ID={run}");
+    let journal = tokio::process::Command::new("journalctl")
+        .args(["-n", "5", "-o", "cat", "--no-pager", "-q", &run])
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(JOURNAL_TIMEOUT, journal).await {
+        Ok(Ok(output)) if !output.stdout.is_empty() => {
+            format!("{status}; its last words:\n{}", String::from_utf8_lossy(&output.stdout).trim_end())
+        }
+        _ => {
+            let which = match scope {
+                Scope::System => "--unit",
+                Scope::User => "--user-unit",
+            };
+            format!("{status}; `journalctl {which} {OWN_UNIT}` shows its log")
+        }
+    }
+}
+
+/// In words, and of which run.
+async fn ending(link: &Link) -> zbus::Result<(String, String)> {
+    let (unit, service) = link.unit(&object_path(OWN_UNIT)).await?;
+    let status = service.exec_main_status().await?;
+    let words = match service.exec_main_code().await? {
+        1 => format!("it exited with status {status}"),
+        2 | 3 => format!("it was ended by {}", super::signal_name(status)),
+        _ => "it was not ready in time".into(),
+    };
+    let run = invocation(&unit.invocation_id().await?).map(|run| run.to_string());
+    Ok((words, run.unwrap_or_default()))
+}
+
+/// In the user scope without linger everything ends with the last session: the sentence that says so, with the
+/// remedy. `None` where there is nothing to warn about.
+pub async fn linger_warning(scope: Scope) -> Option<String> {
+    if scope == Scope::System {
+        return None;
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.name;
+    let lingers =
+        tokio::fs::try_exists(Path::new("/var/lib/systemd/linger").join(&user)).await.unwrap_or(true);
+    (!lingers).then(|| {
+        format!(
+            "the services of {user} end when {user}'s last session ends; `loginctl enable-linger {user}` keeps \
+             them running"
+        )
+    })
+}

@@ -1,0 +1,110 @@
+//! The state of units as systemd tells it when asked: at the start, and after something may have been missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::SystemdError;
+use super::bus::error_name;
+use super::exit::Ending;
+use super::manager::Inner;
+use super::name::{SERVICE_PATTERN, object_path, service_of_unit, service_unit};
+use super::unit::{exec_hash_of, folder_of};
+use super::units::{State, Units};
+use super::watch::{activity, invocation};
+use crate::core::event::UnitSeen;
+use crate::core::plan::{Id, Plan};
+
+/// Units that are read at once; each read is one call in the window.
+const AT_ONCE: usize = 32;
+
+/// Reads every unit of ours, and hands the whole picture to `tell` while nothing else
+/// can be told.
+pub async fn units<T>(
+    inner: &Inner,
+    plan: &Plan,
+    tell: impl FnOnce(&Units, BTreeMap<Id, UnitSeen>) -> T,
+) -> Result<T, SystemdError> {
+    let _one = inner.reading.lock().await;
+    let known = inner.units().known();
+    let loaded = list(inner).await?;
+    {
+        let mut units = inner.units();
+        for (service, touched) in known {
+            if !loaded.contains(&service) {
+                units.read(&service, State::default(), touched);
+            }
+        }
+    }
+    stream::iter(loaded.clone())
+        .map(|service| async move { one(inner, &service).await })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    // What systemd said until the last answer is in the picture then.
+    inner.caught_up().await?;
+    let matches = environment(inner, plan, &loaded);
+    let mut units = inner.units();
+    let seen = units.snapshot(|service| !matches.contains(service));
+    Ok(tell(&units, seen))
+}
+
+async fn list(inner: &Inner) -> Result<BTreeSet<Id>, SystemdError> {
+    let rows = inner
+        .call("ListUnitsByPatterns", SERVICE_PATTERN, async |link| {
+            link.manager.list_units_by_patterns(&[], &[SERVICE_PATTERN]).await
+        })
+        .await?;
+    // Units that others only name (`After=`) are listed too, as `not-found`.
+    let loaded = rows.iter().filter(|row| row.2 != "not-found");
+    Ok(loaded.filter_map(|row| service_of_unit(&row.0)).collect())
+}
+
+/// Services whose environment file is not what the plan wants.
+fn environment(inner: &Inner, plan: &Plan, loaded: &BTreeSet<Id>) -> BTreeSet<Id> {
+    let differs = |service: &&Id| {
+        let Some(plan) = plan.services.get(*service) else { return false };
+        // A file that cannot be read is written anew.
+        !inner.environment.matches(service, &plan.exec.environment).unwrap_or(false)
+    };
+    loaded.iter().filter(differs).cloned().collect()
+}
+
+/// Reads one unit into the picture, unless a signal was faster.
+pub async fn one(inner: &Inner, service: &Id) -> Result<(), SystemdError> {
+    let touched = inner.units().get(service).touched;
+    let path = object_path(&service_unit(service));
+    let read = inner.try_call(async |link| state(&link, &path, inner.environment.folder()).await).await?;
+    match read {
+        Ok(state) => inner.units().read(service, state, touched),
+        Err(error) if is_gone(&error) => inner.units().read(service, State::default(), touched),
+        Err(error) => return Err(super::bus::explain(inner.scope, error, "Get", &service_unit(service))),
+    }
+    Ok(())
+}
+
+fn is_gone(error: &zbus::Error) -> bool {
+    ["UnknownObject", "UnknownInterface", "NoSuchUnit"].iter().any(|end| error_name(error).ends_with(end))
+}
+
+/// What the unit is comes first, then how its process ended: read the other way round, an end between the two
+/// readings would be seen without its reason.
+async fn state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Result<State> {
+    let (unit, service) = link.unit(path).await?;
+    let loaded = unit.load_state().await? != "not-found";
+    let activity = activity(&unit.active_state().await?);
+    let invocation = invocation(&unit.invocation_id().await?);
+    let active_enter = (unit.active_enter_timestamp().await?, unit.active_enter_timestamp_monotonic().await?);
+    let fields = service.log_extra_fields().await?;
+    let exec_hash = exec_hash_of(&fields);
+    let foreign = folder_of(&fields).is_some_and(|folder| folder != ours);
+    let main_pid = service.main_pid().await?;
+    let ending = Ending {
+        result: service.result().await?,
+        code: service.exec_main_code().await?,
+        status: service.exec_main_status().await?,
+    };
+    let activity = loaded.then_some(activity);
+    Ok(State { activity, invocation, main_pid, ending, active_enter, exec_hash, foreign })
+}

@@ -1,0 +1,211 @@
+//! Nothing is lost, whatever happens to the daemon, to systemd or to the bus.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{Daemon, SOON, script, sh, sleeper, wait_for, with};
+
+#[test]
+fn sigterm_leaves_services_running_and_the_next_daemon_adopts_them() {
+    let mut daemon = Daemon::start(json!({"left": sleeper(), "by-hand": sleeper()}));
+    let before = daemon.wait_state("left", "running");
+    daemon.wait_state("by-hand", "running");
+    daemon.ok(&["stop", "by-hand"]);
+    daemon.signal("TERM");
+    assert!(daemon.wait_for_end().success());
+    assert_eq!(sh("systemctl is-active supervisor-left.service"), "active");
+    daemon.launch();
+    let after = daemon.service("left");
+    assert_eq!((&after["pid"], &after["state"]), (&before["pid"], &json!("running")));
+    assert!(daemon.events("left").iter().any(|event| event["event_type"] == "service_adopted"));
+    assert_eq!(daemon.state("by-hand"), "stopped", "a manual stop outlasts the daemon");
+    assert_eq!(after["start_time"], before["start_time"]);
+}
+
+#[test]
+fn what_ended_while_nobody_watched_is_dealt_with() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let go = daemon.folder.join("go");
+    let until =
+        |code: u8| script(&format!("while [ ! -e {} ]; do sleep 0.05; done; exit {code}", go.display()));
+    daemon.configure(json!({
+        "away-fail": with(until(7), json!({"restart_policy": {"retry_delay": 1000}})),
+        "away-clean": until(0),
+        "away-stopped": sleeper(),
+        "away-changed": sleeper(),
+        "away-removed": sleeper(),
+    }));
+    daemon.launch();
+    for id in ["away-fail", "away-clean", "away-stopped", "away-changed", "away-removed"] {
+        daemon.wait_state(id, "running");
+    }
+    let changed = daemon.pid_of("away-changed");
+    daemon.kill();
+    std::fs::write(&go, "").unwrap();
+    sh("systemctl stop supervisor-away-stopped.service");
+    wait_for("both ended", SOON, || {
+        (sh("systemctl is-active supervisor-away-fail.service supervisor-away-clean.service | grep -cE '^(active|deactivating)' || true") == "0").then_some(())
+    });
+    daemon.configure(json!({
+        "away-fail": with(until(7), json!({"restart_policy": {"retry_delay": 1000}})),
+        "away-clean": until(0),
+        "away-stopped": sleeper(),
+        "away-changed": with(sleeper(), json!({"args": ["3000000"]})),
+    }));
+    daemon.launch();
+    let failed = daemon.wait_state("away-fail", "backoff");
+    assert_eq!((&failed["last_exit"]["code"], &failed["attempt"]), (&json!(7), &json!(1)), "{failed}");
+    for id in ["away-clean", "away-stopped"] {
+        assert_eq!(daemon.wait_state(id, "stopped")["restart_count"], 0, "{:#?}", daemon.messages(id));
+        let noted = |event: &Value| event["event_type"] == "exited_unsupervised";
+        assert!(daemon.events(id).iter().any(noted), "{:#?}", daemon.messages(id));
+    }
+    wait_for("the changed one is restarted", SOON, || {
+        (daemon.state("away-changed") == "running" && daemon.pid_of("away-changed") != changed).then_some(())
+    });
+    wait_for("the removed one is stopped", SOON, || {
+        (sh("systemctl is-active supervisor-away-removed.service || true") == "inactive").then_some(())
+    });
+}
+
+/// 50 services, some of which crash all the time, and a daemon that is killed a hundred times.
+#[test]
+fn a_hundred_sigkills_lose_nothing() {
+    const KILLS: u32 = 100;
+    let mut services = Map::new();
+    for n in 0..44 {
+        services.insert(format!("calm-{n}"), sleeper());
+    }
+    for n in 0..6 {
+        let policy =
+            json!({"restart_policy": {"retry_delay": 0.05, "backoff_multiplier": 1, "max_retries": -1}});
+        services.insert(format!("loop-{n}"), with(script("echo $$ >> $RUNS; sleep 0.1; exit 1"), policy));
+    }
+    let mut daemon = Daemon::prepared_alone(json!({}));
+    let runs = |daemon: &Daemon, n: u32| daemon.folder.join(format!("runs-{n}"));
+    for n in 0..6 {
+        services[&format!("loop-{n}")]["environment"] = json!({"RUNS": runs(&daemon, n)});
+    }
+    daemon.configure(Value::Object(services.clone()));
+    daemon.launch();
+    let calm = |daemon: &Daemon| -> BTreeMap<String, u64> {
+        let status = daemon.api("GET", "status").1;
+        let all = status["services"].as_object().unwrap();
+        all.iter()
+            .filter(|(id, _)| id.starts_with("calm"))
+            .map(|(id, s)| (id.clone(), s["pid"].as_u64().unwrap_or(0)))
+            .collect()
+    };
+    let before =
+        wait_for("all run", SOON, || Some(calm(&daemon)).filter(|pids| pids.values().all(|pid| *pid > 0)));
+    let mut counts = [0u64; 6];
+    let mut dice: u64 = 88_172_645_463_325_252;
+    for kill in 0..KILLS {
+        daemon.kill();
+        match kill {
+            25 => drop(sh("systemctl daemon-reload")),
+            50 => drop(sh("systemctl daemon-reexec")),
+            75 => drop(sh("systemctl restart dbus")),
+            _ => {}
+        }
+        daemon.launch_only();
+        // xorshift: anywhere from the first instruction to well after adoption.
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        std::thread::sleep(Duration::from_millis(dice % 400));
+        if kill % 10 == 9 {
+            daemon.wait_until_up();
+            for (n, count) in counts.iter_mut().enumerate() {
+                let now = daemon.service(&format!("loop-{n}"))["restart_count"].as_u64().unwrap();
+                assert!(now >= *count, "loop-{n}: the count went back from {count} to {now}");
+                *count = now;
+            }
+        }
+    }
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(calm(&daemon), before, "every healthy service keeps its process");
+    for (n, before) in counts.iter().enumerate() {
+        let id = format!("loop-{n}");
+        wait_for("it goes on crashing and being restarted", SOON, || {
+            (daemon.service(&id)["restart_count"].as_u64()? > before + 2).then_some(())
+        });
+    }
+    // They come to rest where every start that was counted had its time to leave its line: in a long backoff.
+    for n in 0..6 {
+        services[&format!("loop-{n}")]["restart_policy"]["retry_delay"] = json!(1000);
+        services[&format!("loop-{n}")]["restart_policy"]["max_backoff"] = json!(1000);
+    }
+    daemon.configure(Value::Object(services));
+    daemon.ok(&["reload"]);
+    for n in 0..6 {
+        let id = format!("loop-{n}");
+        let service = wait_for("it rests", SOON, || {
+            let service = daemon.service(&id);
+            let resting =
+                service["state"] == "backoff" && service["reason"].as_str()?.contains("16 min 40 s");
+            resting.then_some(service)
+        });
+        let starts = super::lines(&runs(&daemon, n)).len() as u64;
+        let restarts = service["restart_count"].as_u64().unwrap();
+        assert_eq!(restarts, starts - 1, "{id}: every restart was counted, and none ran twice");
+    }
+}
+
+#[test]
+fn the_bus_the_manager_and_the_journal_may_be_restarted() {
+    let mut daemon = Daemon::prepared_alone(json!({
+        "shaken": with(sleeper(), json!({"resource_limits": {"max_memory_mb": 64}, "restart_policy": {"retry_delay": 0.1}})),
+    }));
+    daemon.launch();
+    let before = daemon.wait_state("shaken", "running");
+    for shake in [
+        "systemctl restart dbus",
+        "systemctl daemon-reload",
+        "systemctl daemon-reexec",
+        "systemctl restart systemd-journald",
+    ] {
+        sh(shake);
+        wait_for("systemd answers", SOON, || {
+            std::process::Command::new("systemctl").arg("show").output().ok()?.status.success().then_some(())
+        });
+        let now = daemon.wait_state("shaken", "running");
+        assert_eq!(now["pid"], before["pid"], "after {shake}");
+        assert_eq!(
+            sh("systemctl show -P MemoryMax supervisor-shaken.service"),
+            (64u64 << 20).to_string(),
+            "after {shake}"
+        );
+    }
+    // It still hears of deaths, and can still start and stop.
+    sh(&format!("kill -9 {}", before["pid"]));
+    wait_for("the restart", SOON, || {
+        let now = daemon.service("shaken");
+        (now["state"] == "running" && now["pid"] != before["pid"]).then_some(())
+    });
+    daemon.ok(&["restart", "shaken"]);
+    daemon.ok(&["stop", "shaken"]);
+}
+
+/// A death in the moment in which the bus is away must not be missed.
+#[test]
+fn a_death_during_a_bus_restart_is_seen() {
+    let mut daemon = Daemon::prepared_alone(json!({
+        "missed": with(sleeper(), json!({"restart_policy": {"retry_delay": 0.1}})),
+    }));
+    daemon.launch();
+    for _ in 0..3 {
+        let before = daemon.wait_state("missed", "running");
+        sh(&format!(
+            "systemctl stop dbus.service; kill -9 {}; systemctl start dbus.socket dbus.service",
+            before["pid"]
+        ));
+        wait_for("the restart", SOON, || {
+            let now = daemon.service("missed");
+            (now["state"] == "running" && now["pid"] != before["pid"]).then_some(())
+        });
+    }
+}
