@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .PHONY: run test test-units test-system lint bench release golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
-TEST := nextest run
+TEST := nextest run --no-fail-fast
 NEXTEST := cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 SANDBOX := target/debug/supervisor-sandbox --bind $(CURDIR)
 
@@ -29,7 +29,7 @@ test-system:
 	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
-	cargo $(TEST) --locked --test system --no-run
+	cargo nextest run --locked --test system --no-run
 	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo $(TEST) --locked --offline --test system
 
 lint:

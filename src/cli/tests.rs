@@ -178,7 +178,7 @@ fn small_orders() {
     let ran = daemon.run("signal HUP web");
     assert_eq!((ran.code, ran.out.as_str()), (0, "web: SIGHUP was sent to all processes of web\n"));
     let ran = daemon.run("signal HUP edge");
-    assert_eq!((ran.code, ran.err.as_str()), (1, "edge: edge is stopped\n"));
+    assert_eq!((ran.code, ran.err.as_str()), (1, "edge is stopped\n"));
     assert_eq!(daemon.run("signal NOPE web").code, 2);
     assert_eq!(daemon.run("reset web").out, "web: as asked\n");
     assert_eq!(daemon.run("pid web").out, "42\n");
