@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Id, Plan};
+use super::sample::Sample;
 use super::time::{Mono, Wall};
 
 /// systemd's id of one run of a unit; every new start gets a new one. 32 hex digits when shown.
@@ -99,6 +100,11 @@ pub enum Event {
         invocation: InvocationId,
         /// What came of it.
         report: ProbeReport,
+    },
+    /// A round of measuring is done. Services that could not be measured are not in it.
+    Sampled {
+        /// What each run used.
+        samples: BTreeMap<Id, (InvocationId, Sample)>,
     },
     /// The moment of `next_deadline` is there. Harmless if it is not.
     DeadlineReached,

@@ -18,6 +18,7 @@ pub mod event;
 mod graph;
 mod health;
 pub mod plan;
+pub mod sample;
 mod service;
 pub mod snapshot;
 pub mod time;

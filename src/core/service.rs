@@ -7,6 +7,7 @@ use super::action::{AfterStop, Record, Want};
 use super::event::{Exit, InvocationId, OpId};
 use super::health::Watch;
 use super::plan::{Id, ServicePlan, ServiceType};
+use super::sample::Sample;
 use super::snapshot::{ServiceView, State};
 use super::time::{Mono, Now, Wall};
 
@@ -48,6 +49,8 @@ pub(super) struct Service {
     pub last_exit: Option<(Exit, Wall)>,
     pub waiting_for: Vec<Id>,
     pub watch: Watch,
+    /// What the current run uses.
+    pub usage: Option<Sample>,
     /// The published picture; `None` once it is out of date.
     pub view: Option<Arc<ServiceView>>,
 }
@@ -82,6 +85,7 @@ impl Service {
             last_exit: None,
             waiting_for: Vec::new(),
             watch: Watch::default(),
+            usage: None,
             view: None,
         }
     }
@@ -194,6 +198,7 @@ impl Service {
             waiting_for: self.waiting_for.clone(),
             last_exit: self.last_exit.clone(),
             last_probe: self.watch.last.clone(),
+            usage: self.usage,
         });
         self.view = Some(Arc::clone(&view));
         view

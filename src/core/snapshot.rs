@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Exit, InvocationId};
 use super::plan::{Id, ServicePlan};
+use super::sample::Sample;
 use super::time::{Mono, Wall};
 
 /// The state of a service. Exactly these seven.
@@ -97,6 +98,8 @@ pub struct ServiceView {
     pub last_exit: Option<(Exit, Wall)>,
     /// Last answer of the probe.
     pub last_probe: Option<ProbeView>,
+    /// What the current run uses, as of the last round of measuring.
+    pub usage: Option<Sample>,
 }
 
 /// The last answer of a probe.

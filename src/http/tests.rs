@@ -61,6 +61,7 @@ fn view(name: &str, state: State, health: Health, dependencies: &[&str]) -> Serv
         waiting_for: vec![],
         last_exit: None,
         last_probe: None,
+        usage: None,
     }
 }
 

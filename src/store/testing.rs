@@ -75,5 +75,6 @@ pub fn view(service: &str, state: State) -> Arc<ServiceView> {
         waiting_for: Vec::new(),
         last_exit: None,
         last_probe: None,
+        usage: None,
     })
 }

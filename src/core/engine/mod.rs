@@ -4,6 +4,7 @@
 //! - `starting`, `stopping`: the way up and the way down
 //! - `exits`: ends of runs, and what the restart policy makes of them
 //! - `probing`: health
+//! - `sampling`: what services use, against their limits
 //! - `reload`: another plan
 //! - `recover`: what systemd shows after we were away
 
@@ -12,6 +13,7 @@ mod orders;
 mod probing;
 mod recover;
 mod reload;
+mod sampling;
 mod starting;
 mod stopping;
 #[cfg(test)]
@@ -142,6 +144,7 @@ impl Engine {
             Event::UnitAppeared { service, invocation, pid } => self.unit_appeared(&service, invocation, pid),
             Event::Resynced { units } => self.resynced(units),
             Event::Probed { service, invocation, report } => self.probed(&service, invocation, &report),
+            Event::Sampled { samples } => self.sampled(samples),
             Event::DeadlineReached => {}
         }
         if self.ask_again.is_some_and(|at| at <= now.mono) {
@@ -241,6 +244,7 @@ impl Engine {
             service.op = None;
             service.pid = None;
             service.watch = Default::default();
+            service.usage = None;
         }
         if state != State::Backoff {
             service.retry_at = None;

@@ -1,0 +1,36 @@
+//! What a run of a service uses, as measured at one moment.
+
+/// Figures of one run over the time since the sample before. `None`: this host cannot tell, or there is no sample
+/// before to compare with.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sample {
+    /// CPU time over real time; 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// Memory charged to the service, without the page cache that the kernel can drop at once. Bytes.
+    pub memory: Option<u64>,
+    /// The most it ever used in this run. Bytes.
+    pub memory_peak: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+    /// Share of the CPU periods in which it was held back by its limit: 0 to 1.
+    pub throttled: Option<f64>,
+    /// Share of the last 10 s in which some task waited for CPU, memory or I/O: 0 to 100 (`avg10` of the kernel).
+    pub pressure: Pressure,
+    /// Read from block devices. Bytes per second.
+    pub io_read: Option<f64>,
+    /// Written to block devices. Bytes per second.
+    pub io_write: Option<f64>,
+    /// Processes of this run killed for want of memory so far.
+    pub oom_kills: Option<u64>,
+}
+
+/// Pressure stall information: the `some avg10` figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// Of CPU.
+    pub cpu: Option<f64>,
+    /// Of memory.
+    pub memory: Option<f64>,
+    /// Of I/O.
+    pub io: Option<f64>,
+}
