@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Problem;
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::Verb;
-use crate::core::plan::Id;
+use crate::core::plan::{Id, ServicePlan};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Wall;
 
@@ -151,13 +151,13 @@ pub struct Ended;
 pub struct Control {
     requests: mpsc::Sender<Request>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    configs: watch::Receiver<Arc<Configs>>,
+    show: ShowPlan,
     about: Arc<About>,
     history: Arc<dyn History>,
 }
 
-/// The effective configuration of each service as JSON, secrets shown as `***`.
-pub type Configs = std::collections::BTreeMap<Id, serde_json::Value>;
+/// Gives the effective configuration of a service as JSON, secrets shown as `***`.
+pub type ShowPlan = fn(&ServicePlan) -> serde_json::Value;
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -170,11 +170,11 @@ impl Control {
     pub fn new(
         requests: mpsc::Sender<Request>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
-        configs: watch::Receiver<Arc<Configs>>,
+        show: ShowPlan,
         about: Arc<About>,
         history: Arc<dyn History>,
     ) -> Self {
-        Self { requests, snapshot, configs, about, history }
+        Self { requests, snapshot, show, about, history }
     }
 
     /// Every service as it is now.
@@ -187,9 +187,9 @@ impl Control {
         self.snapshot.clone()
     }
 
-    /// The effective configuration.
-    pub fn configs(&self) -> Arc<Configs> {
-        self.configs.borrow().clone()
+    /// The effective configuration of a service, secrets shown as `***`.
+    pub fn config_of(&self, plan: &ServicePlan) -> serde_json::Value {
+        (self.show)(plan)
     }
 
     /// The daemon itself.

@@ -13,7 +13,7 @@ use process_supervisor::config::{self, Severity};
 use process_supervisor::place::{Places, Scope};
 use process_supervisor::runtime::{self, SetupError};
 use process_supervisor::systemd::own;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -144,9 +144,11 @@ async fn in_background(scope: Scope, arguments: &Arguments) -> anyhow::Result<()
     Ok(own::run_in_background(scope, &std::env::current_exe()?, &passed).await?)
 }
 
-/// `RUST_LOG` chooses what is written, as everywhere.
+/// `RUST_LOG` chooses what is written: `debug`, or `info,process_supervisor::probe=trace`.
 fn start_log(format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,zbus=warn"));
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let usual = || Targets::new().with_default(LevelFilter::INFO).with_target("zbus", LevelFilter::WARN);
+    let filter = chosen.unwrap_or_else(usual);
     let registry = tracing_subscriber::registry().with(filter);
     let to_stderr = || tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match format {

@@ -11,8 +11,9 @@ use crate::core::plan::{
 /// What stands for a value that is not shown.
 const HIDDEN: &str = "***";
 
-/// The effective configuration of a service. `command` is the file that was chosen.
-pub(super) fn effective(plan: &ServicePlan) -> Value {
+/// The effective configuration of a service: every default filled in, `command` the file that was chosen, secrets
+/// as `***`.
+pub fn effective(plan: &ServicePlan) -> Value {
     let exec = &plan.exec;
     let mut limits = limits(&plan.limits);
     limits.insert("warn_percent".into(), plan.warn_percent.into());

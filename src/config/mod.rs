@@ -31,13 +31,13 @@ use serde::de::DeserializeOwned;
 
 pub use check::Settings;
 pub use diff::diff;
+pub use effective::effective;
 pub use problem::Problem;
 pub use raw::Anonymous;
 pub use render::{Severity, render};
 pub use schema::schema;
 pub use world::{Found, MAX_FILE, Machine, Unreadable, World};
 
-use crate::control::Configs;
 use crate::core::plan::{Id, Plan};
 use crate::place::Scope;
 use check::fleet::{Entry, Fleet};
@@ -58,8 +58,6 @@ pub struct Loaded {
     pub settings: Settings,
     /// What works but is hardly meant.
     pub warnings: Vec<Problem>,
-    /// Each service with every default filled in; `command` is the file that was chosen; secrets are `***`.
-    pub effective: Configs,
     /// The files that were read, the main one first.
     pub files: Vec<PathBuf>,
     /// Where each of the `unit_properties` stands, for those that systemd refuses.
@@ -67,6 +65,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What is needed for longer than the reading.
+    pub fn into_parts(self) -> (Plan, Settings) {
+        (self.plan, self.settings)
+    }
+
     /// systemd does not take this one of the `unit_properties` of a service.
     pub fn refused_property(&self, service: &Id, property: &str, why: &str) -> Problem {
         let message = format!("systemd does not take {property}: {why}");
@@ -113,9 +116,7 @@ pub fn load_in(
     let (errors, warnings) = ctx.report.sorted(&names);
     match made {
         Some((plan, settings, properties)) if errors.is_empty() => {
-            let effective =
-                plan.services.iter().map(|(id, s)| (id.clone(), effective::effective(s))).collect();
-            Ok(Loaded { plan, settings, warnings, effective, files: files.paths, properties })
+            Ok(Loaded { plan, settings, warnings, files: files.paths, properties })
         }
         _ => Err(errors),
     }

@@ -41,7 +41,7 @@ pub(super) async fn one(
     let events = control.history().events(query).await.unwrap_or_default();
     Ok(Json(dto::ServiceDetail {
         service: convert::service(&known.view, convert::now_mono()),
-        config: control.configs().get(&known.id).cloned().unwrap_or_default(),
+        config: control.config_of(&known.view.plan),
         recent_events: events.into_iter().map(convert::event).collect(),
         recent_metrics: Vec::new(),
     }))

@@ -15,8 +15,7 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, Changed, Configs, Control, EventQuery, EventRow, History, HistoryError, ReloadReport,
-    Request as Asked,
+    About, Changed, Control, EventQuery, EventRow, History, HistoryError, ReloadReport, Request as Asked,
 };
 use crate::core::action::Outcome;
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -71,7 +70,6 @@ pub(crate) struct World {
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
     queries: Arc<Mutex<Vec<EventQuery>>>,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    _configs: watch::Sender<Arc<Configs>>,
 }
 
 struct Past(Arc<Mutex<Vec<EventQuery>>>);
@@ -116,10 +114,7 @@ pub(crate) fn world() -> World {
     };
     let (requests, inbox) = mpsc::channel(8);
     let (snapshot, snapshots) = watch::channel(Arc::new(snapshot));
-    let (configs, all_configs) = watch::channel(Arc::new(Configs::from([(
-        id("web"),
-        json!({"command": "/usr/bin/x", "environment": {"TOKEN": "***"}}),
-    )])));
+    let show = |_: &ServicePlan| json!({"command": "/usr/bin/x", "environment": {"TOKEN": "***"}});
     let about = About {
         version: "1.2.3",
         scope: "system",
@@ -130,8 +125,8 @@ pub(crate) fn world() -> World {
     let (asked, queries) = (Arc::default(), Arc::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
     let control =
-        Control::new(requests, snapshots, all_configs, Arc::new(about), Arc::new(Past(Arc::clone(&queries))));
-    World { router: super::router(control), asked, queries, snapshot, _configs: configs }
+        Control::new(requests, snapshots, show, Arc::new(about), Arc::new(Past(Arc::clone(&queries))));
+    World { router: super::router(control), asked, queries, snapshot }
 }
 
 fn enter(snapshot: &watch::Sender<Arc<Snapshot>>, service: &Id, state: State) {

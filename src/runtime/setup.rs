@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, reload};
-use crate::config::{Lacking, Loaded, Problem};
+use crate::config::{self, Lacking, Problem};
 use crate::control::{About, Control};
 use crate::core::Engine;
 use crate::core::snapshot::Snapshot;
@@ -75,7 +75,8 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     if let Some(warning) = own::linger_warning(places.scope).await {
         warn!("{warning}");
     }
-    let Loaded { plan, settings, effective, .. } = loaded;
+    // Only these live as long as the daemon.
+    let (plan, settings) = loaded.into_parts();
     let database = settings.database.clone().unwrap_or_else(|| places.database());
     let (to_inputs, inputs) = mpsc::unbounded_channel();
     let (store, records) = open_store(database, to_inputs.clone()).await;
@@ -89,7 +90,6 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     );
     let (to_requests, requests) = mpsc::channel(REQUESTS);
     let (to_snapshot, snapshot) = watch::channel(Arc::new(Snapshot::default()));
-    let (to_configs, configs) = watch::channel(Arc::new(effective));
     let about = Arc::new(About {
         version,
         scope: places.scope.as_str(),
@@ -97,10 +97,11 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         started_at,
         config_path: places.config.display().to_string(),
     });
-    let control = Control::new(to_requests, snapshot.clone(), configs, about, Arc::new(store.clone()));
+    let control =
+        Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()));
     let (end_server, server_ends) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
-    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, configs: to_configs };
+    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
     let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);

@@ -12,7 +12,7 @@ use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::{Input, clock, reload};
 use crate::config::{self, Loaded, Problem};
-use crate::control::{Configs, Request};
+use crate::control::Request;
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
 use crate::core::event::{Event, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits};
@@ -49,7 +49,6 @@ pub struct Loop {
     pub inputs: mpsc::UnboundedReceiver<Input>,
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
-    pub configs: watch::Sender<Arc<Configs>>,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -95,7 +94,6 @@ pub struct Ends {
     pub inputs: mpsc::UnboundedReceiver<Input>,
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
-    pub configs: watch::Sender<Arc<Configs>>,
 }
 
 impl Loop {
@@ -109,7 +107,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, configs } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -122,7 +120,6 @@ impl Loop {
             inputs,
             to_inputs,
             snapshot,
-            configs,
             stop_services_on_exit,
             state,
         }
@@ -459,7 +456,6 @@ impl Loop {
         }
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
-        self.configs.send_replace(Arc::new(loaded.effective));
         self.decide(Event::PlanChanged { plan: loaded.plan, origin });
         self.set_group_limits(&groups.into_iter().map(|(id, group)| (id, group.limits)).collect());
     }

@@ -192,7 +192,8 @@ fn restart_policy(ctx: &mut Context<'_>, at: &At<'_>, raw: &raw::RestartPolicy) 
     }
     let max_retries = u32::try_from(raw.max_retries).ok();
     if retry_delay.min(max_backoff).is_zero() && max_retries.is_none() {
-        let message = "restarts have neither a pause nor an end: a service that crashes at once uses up a core";
+        let message =
+            "restarts have neither a pause nor an end: a service that crashes at once uses up a core";
         let help = "raise retry_delay to 1 or more, or give max_retries an end";
         ctx.report.warn(&at.key("retry_delay"), message, help);
     }
