@@ -1,6 +1,7 @@
 //! The loop itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,7 +22,7 @@ use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
 use crate::store::{Phase, Store, Trouble};
-use crate::systemd::{Manager, Notice, notify};
+use crate::systemd::{Manager, Notice, name::service_unit, notify};
 
 /// Probes in flight at once; more wait for their turn.
 const PROBES_AT_ONCE: usize = 64;
@@ -192,7 +193,10 @@ impl Loop {
                 let turns = Arc::clone(&self.state.probes);
                 tokio::spawn(async move {
                     let _turn = turns.acquire_owned().await;
-                    let report = probe::run(&plan, pid, &client).await;
+                    let unit = service_unit(&plan.id);
+                    let helper = Path::new(probe::OWN_BINARY);
+                    let subject = probe::Subject { pid, unit: Some(&unit), helper };
+                    let report = probe::run(&plan, subject, &client).await;
                     drop(inputs.send(Input::Probed { service: plan.id.clone(), invocation, report }));
                 });
             }
