@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use process_supervisor::cli;
 use process_supervisor::config::{self, Severity};
 use process_supervisor::place::{Places, Scope};
+use process_supervisor::probe;
 use process_supervisor::runtime::{self, SetupError};
 use process_supervisor::systemd::own;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -57,6 +58,12 @@ struct Arguments {
 enum Command {
     /// Run in the foreground (what happens without a command, too)
     Run,
+    /// Runs one exec check; the daemon starts it
+    #[command(name = probe::HELPER_COMMAND, hide = true)]
+    ProbeExec {
+        #[arg(long = probe::HELPER_STEP.trim_start_matches("--"))]
+        step: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,6 +77,9 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::ProbeExec { step }) = arguments.command {
+        return probe::run_helper(step);
+    }
     let scope = match (arguments.system, arguments.user) {
         (true, _) => Scope::System,
         (_, true) => Scope::User,

@@ -4,6 +4,7 @@ use super::event::ProbeReport;
 use super::plan::HealthCheck;
 use super::snapshot::{Health, ProbeView};
 use super::time::{Mono, Now};
+use std::time::Duration;
 
 /// Health of one run of a service. A new run starts with a new one.
 #[derive(Debug, Clone, Default)]
@@ -11,13 +12,21 @@ pub(super) struct Watch {
     pub health: Option<Health>,
     pub last: Option<ProbeView>,
     /// When the probe was sent that is not answered yet.
-    pub sent: Option<Mono>,
+    pub sent: Option<Sent>,
     /// Probes answered so far.
     pub rounds: u32,
     /// The last failure was eased by the fallback check.
     pub fallback_passed: bool,
     failures: u32,
     successes: u32,
+}
+
+/// A probe on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub at: Mono,
+    /// [`Now::asleep`] of that moment.
+    pub asleep: Duration,
 }
 
 /// Whether failures count at this moment.
@@ -78,8 +87,6 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::Wall;
     use crate::core::plan::Probe;
@@ -96,7 +103,7 @@ mod tests {
             start_period: Duration::ZERO,
             fallback: None,
         };
-        let now = Now { mono: Mono::default(), wall: Wall(0), entropy: 0 };
+        let now = Now { mono: Mono::default(), wall: Wall(0), asleep: Duration::ZERO, entropy: 0 };
         // '+' passes, '-' fails, '~' fails with a good fallback, '.' fails and does not count.
         for (answers, expected) in [
             ("+", vec![H]),

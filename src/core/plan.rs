@@ -267,6 +267,13 @@ pub struct HealthCheck {
     pub fallback: Option<Box<Probe>>,
 }
 
+impl HealthCheck {
+    /// How long an answer may take, the fallback's included.
+    pub fn longest_answer(&self) -> Duration {
+        self.timeout.saturating_mul(if self.fallback.is_some() { 2 } else { 1 })
+    }
+}
+
 /// A question to a service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {

@@ -22,6 +22,8 @@ pub struct Now {
     pub mono: Mono,
     /// For every record.
     pub wall: Wall,
+    /// How long this machine was suspended since its boot, all times together.
+    pub asleep: Duration,
     /// Fresh random bits, used for jitter.
     pub entropy: u64,
 }

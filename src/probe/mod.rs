@@ -1,47 +1,62 @@
 //! Asking services how they are: one question, one answer, within a time. When to ask, how many at once, and what
 //! an answer means is decided elsewhere.
 
+mod exec;
 mod http;
 mod process;
 mod tcp;
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use crate::core::event::ProbeReport;
-use crate::core::plan::{HealthCheck, Probe, ServicePlan};
+use crate::core::plan::{Probe, ServicePlan};
 use crate::core::time::Human;
 
+pub use exec::{COMMAND as HELPER_COMMAND, STEP as HELPER_STEP, run_helper};
 pub use http::ProbeClient;
 
 /// What a probe found, in words; an `Err` is a failure.
 type Finding = Result<String, String>;
 
-/// Asks the service once, and its fallback if that fails. The message never holds a header's value, nor the user
-/// part or the query of a URL.
-///
-/// Never fails. Takes no longer than `plan.health.timeout` for the main check and as long again for the fallback.
-/// How many run at once is the caller's.
-pub async fn run(plan: &ServicePlan, pid: Option<u32>, client: &ProbeClient) -> ProbeReport {
-    check(&plan.health, pid, client).await
+/// What there is beside the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The main process.
+    pub pid: Option<u32>,
+    /// The unit whose cgroup exec checks run in; `None` leaves them in the supervisor's.
+    pub unit: Option<&'a str>,
+    /// The supervisor's binary, which exec checks are started with: it understands [`HELPER_COMMAND`].
+    pub helper: &'a Path,
 }
 
-async fn check(health: &HealthCheck, pid: Option<u32>, client: &ProbeClient) -> ProbeReport {
+/// The running binary, also after another version has taken its name.
+pub const OWN_BINARY: &str = "/proc/self/exe";
+
+/// Asks the service once, and its fallback if that fails. The message never holds a header's value, nor the user
+/// part or the query of a URL, nor the value of a variable.
+///
+/// Never fails. Takes no longer than `plan.health.timeout` for the main check and as long again for the fallback, and
+/// two seconds more for what an exec check leaves behind. Dropped half-way, it leaves nothing behind either. How many
+/// run at once is the caller's.
+pub async fn run(plan: &ServicePlan, subject: Subject<'_>, client: &ProbeClient) -> ProbeReport {
     let started = Instant::now();
-    let main = ask(&health.probe, pid, client, health.timeout).await;
+    let main = ask(&plan.health.probe, plan, subject, client).await;
     let took = started.elapsed();
-    let (failure, fallback) = match (main, &health.fallback) {
+    let (failure, fallback) = match (main, &plan.health.fallback) {
         (Ok(message), _) => return ProbeReport { passed: true, fallback_passed: false, message, took },
         (Err(message), None) => return ProbeReport { passed: false, fallback_passed: false, message, took },
         (Err(message), Some(fallback)) => (message, fallback),
     };
-    let (fallback_passed, message) = match ask(fallback, pid, client, health.timeout).await {
+    let (fallback_passed, message) = match ask(fallback, plan, subject, client).await {
         Ok(second) => (true, format!("{failure}; the fallback check passes: {second}")),
         Err(second) => (false, format!("{failure}; the fallback check fails too: {second}")),
     };
     ProbeReport { passed: false, fallback_passed, message, took }
 }
 
-async fn ask(probe: &Probe, pid: Option<u32>, client: &ProbeClient, timeout: Duration) -> Finding {
+async fn ask(probe: &Probe, plan: &ServicePlan, subject: Subject<'_>, client: &ProbeClient) -> Finding {
+    let timeout = plan.health.timeout;
     let (target, answer) = match probe {
         Probe::Http(probe) => {
             let target = http::shown(&probe.endpoint);
@@ -51,16 +66,38 @@ async fn ask(probe: &Probe, pid: Option<u32>, client: &ProbeClient, timeout: Dur
             let target = tcp::shown(host, *port);
             (target.clone(), tokio::time::timeout(timeout, tcp::ask(host, *port, &target)).await)
         }
-        // The exec check is not carried out yet; its service is held to what every service is.
-        Probe::Process | Probe::Exec { .. } => return process::ask(pid, timeout).await,
+        Probe::Process => return process::ask(subject.pid, timeout).await,
+        Probe::Exec { program, args } => {
+            let Subject { pid, unit, helper } = subject;
+            return exec::ask((program, args), plan, pid, (helper, unit), timeout).await;
+        }
     };
     answer.unwrap_or_else(|_| Err(format!("no answer within {} from {target}", Human(timeout))))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::core::plan::Id;
     use tokio::net::TcpListener;
+
+    /// A service with this check.
+    pub fn plan_with(probe: Probe, timeout: Duration) -> ServicePlan {
+        let mut plan = ServicePlan::new(Id::new("web").unwrap(), "/bin/web");
+        (plan.health.probe, plan.health.timeout) = (probe, timeout);
+        plan
+    }
+
+    /// Asks this process, which has no unit.
+    pub async fn ask_once(probe: Probe, client: &ProbeClient, timeout: Duration) -> Finding {
+        ask(&probe, &plan_with(probe.clone(), timeout), myself(), client).await
+    }
+
+    fn myself() -> Subject<'static> {
+        Subject { pid: Some(std::process::id()), unit: None, helper: Path::new(OWN_BINARY) }
+    }
 
     fn tcp(port: u16) -> Probe {
         Probe::Tcp { host: "localhost".into(), port: Some(port) }
@@ -71,17 +108,9 @@ mod tests {
     }
 
     async fn checked(probe: Probe, fallback: Option<Probe>) -> ProbeReport {
-        let timeout = Duration::from_secs(5);
-        let health = HealthCheck {
-            probe,
-            interval: timeout,
-            timeout,
-            failure_threshold: 1,
-            success_threshold: 1,
-            start_period: Duration::ZERO,
-            fallback: fallback.map(Box::new),
-        };
-        check(&health, Some(std::process::id()), &ProbeClient::default()).await
+        let mut plan = plan_with(probe, Duration::from_secs(5));
+        plan.health.fallback = fallback.map(Box::new);
+        run(&plan, myself(), &ProbeClient::default()).await
     }
 
     #[tokio::test]
@@ -131,7 +160,7 @@ mod tests {
             held.push(connected.unwrap());
         }
         let probe = Probe::Tcp { host: "127.0.0.1".into(), port: Some(address.port()) };
-        let found = ask(&probe, None, &ProbeClient::default(), short).await;
+        let found = ask_once(probe, &ProbeClient::default(), short).await;
         assert_eq!(found, Err(format!("no answer within 300 ms from {address}")));
     }
 }

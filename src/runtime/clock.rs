@@ -8,13 +8,15 @@ use tokio::time::Instant;
 
 use crate::core::{Mono, Now, Wall};
 
-/// Reads both clocks and draws 64 random bits.
+/// Reads the clocks and draws 64 random bits.
 pub fn now() -> Now {
     let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    let with_sleep = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Now {
         mono: Mono(mono),
         wall: Wall(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
+        asleep: with_sleep.saturating_sub(mono),
         entropy: RandomState::new().hash_one(mono),
     }
 }

@@ -13,6 +13,7 @@
 mod clock;
 mod courier;
 mod journal_gaps;
+mod probes;
 mod reload;
 mod setup;
 mod supervise;

@@ -1,30 +1,30 @@
 //! The loop itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
+use super::probes::Probes;
 use super::{Input, clock, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::Request;
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
-use crate::core::event::{Event, OrderId, UnitSeen, Verb};
-use crate::core::plan::{Id, Limits};
+use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
+use crate::core::plan::{Id, Limits, ServicePlan};
 use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
 use crate::store::{Phase, Store, Trouble};
-use crate::systemd::{Manager, Notice, notify};
+use crate::systemd::{Manager, Notice, name::service_unit, notify};
 
-/// Probes in flight at once; more wait for their turn.
-const PROBES_AT_ONCE: usize = 64;
 /// Events dealt with before a new picture is published and signals are looked at again.
 const BURST: usize = 256;
 
@@ -60,7 +60,7 @@ struct Inner {
     reloads: reload::Queue,
     gaps: Gaps,
     client: ProbeClient,
-    probes: Arc<Semaphore>,
+    probes: Probes,
     /// Told to systemd once the first picture is complete.
     ready: bool,
     /// Limits are to be given again to what runs, after systemd came back.
@@ -78,7 +78,7 @@ impl Default for Inner {
             reloads: reload::Queue::default(),
             gaps: Gaps::default(),
             client: ProbeClient::default(),
-            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            probes: Probes::default(),
             ready: false,
             limits_due: false,
             leave: None,
@@ -174,7 +174,10 @@ impl Loop {
     fn execute(&mut self, action: Action, now: Now) {
         match action {
             Action::StartUnit { op, plan } => self.send(Errand::Start { op, plan }),
-            Action::StopUnit { op, service, kill } => self.send(Errand::Stop { op, service, kill }),
+            Action::StopUnit { op, service, kill } => {
+                self.state.probes.end(&service);
+                self.send(Errand::Stop { op, service, kill });
+            }
             Action::ReleaseUnit { service } => self.send(Errand::Release { service }),
             Action::Answer { order, outcome } => {
                 if let Some(to) = self.state.orders.remove(&order) {
@@ -184,15 +187,7 @@ impl Loop {
             Action::Persist { service, record } => self.store.save(&service, *record),
             Action::Forget { service } => self.store.forget(&service),
             Action::Record(entry) => self.record(&entry, now),
-            Action::Probe { plan, invocation, pid } => {
-                let (client, inputs) = (self.state.client.clone(), self.to_inputs.clone());
-                let turns = Arc::clone(&self.state.probes);
-                tokio::spawn(async move {
-                    let _turn = turns.acquire_owned().await;
-                    let report = probe::run(&plan, pid, &client).await;
-                    drop(inputs.send(Input::Probed { service: plan.id.clone(), invocation, report }));
-                });
-            }
+            Action::Probe { plan, invocation, pid } => self.probe(plan, invocation, pid),
             Action::ApplyLimits { plan } => {
                 let (manager, store) = (self.manager.clone(), self.store.clone());
                 tokio::spawn(async move {
@@ -210,6 +205,17 @@ impl Loop {
         if self.courier.send(errand).is_err() {
             error!("the courier ended; starts, stops and answers are lost: restart the supervisor");
         }
+    }
+
+    fn probe(&mut self, plan: Arc<ServicePlan>, invocation: InvocationId, pid: Option<u32>) {
+        let (client, inputs) = (self.state.client.clone(), self.to_inputs.clone());
+        let (service, critical) = (plan.id.clone(), plan.critical);
+        self.state.probes.begin(service.clone(), critical, async move {
+            let unit = service_unit(&service);
+            let subject = probe::Subject { pid, unit: Some(&unit), helper: Path::new(probe::OWN_BINARY) };
+            let report = probe::run(&plan, subject, &client).await;
+            drop(inputs.send(Input::Probed { service, invocation, report }));
+        });
     }
 
     fn record(&self, entry: &Entry, now: Now) {

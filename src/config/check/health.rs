@@ -85,11 +85,6 @@ impl Context<'_> {
             CheckType::Tcp => self.tcp(at, raw),
             CheckType::Process => Probe::Process,
             CheckType::Exec => {
-                self.report.warn(
-                    &at.key("type"),
-                    "exec checks are not run by this version",
-                    "it passes while the main process of the service lives; http and tcp checks are run",
-                );
                 let args = raw.args.unwrap_or_default();
                 self.arguments(&at.key("args"), &args);
                 let program = raw.command.map(|command| {

@@ -66,6 +66,8 @@ pub struct Engine {
     /// ... and everything was.
     left: bool,
     last_op: u64,
+    /// When we began; the slots of probes are counted from here.
+    origin: Mono,
     now: Now,
     out: Vec<Action>,
 }
@@ -110,6 +112,7 @@ impl Engine {
             left: false,
             leaving: false,
             last_op: 0,
+            origin: now.mono,
             now,
             out: Vec::new(),
         };

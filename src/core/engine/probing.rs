@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::action::AfterStop;
 use crate::core::event::{InvocationId, ProbeReport};
-use crate::core::health::Counting;
+use crate::core::health::{Counting, Sent};
 use crate::core::snapshot::Health;
 use std::time::Duration;
 
@@ -14,16 +14,38 @@ const EAGER_LAST: Duration = Duration::from_secs(2);
 /// Beyond the probe's own timeout, for its answer. A failure that comes later than that says that this host was
 /// stalled or suspended, not that the service is ill.
 const MARGIN: Duration = Duration::from_secs(5);
+/// Differences up to this between the clocks that count a suspend and those that do not are no suspend: they are read
+/// one after the other.
+const NAP: Duration = Duration::from_millis(500);
+
+/// Of 2^64.
+const GOLDEN_SECTION: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Engine {
     pub(super) fn send_probe(&mut self, id: &Id) {
         let now = self.now.mono;
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(invocation) = service.invocation.filter(|_| service.watch.sent.is_none()) else { return };
-        service.watch.sent = Some(now);
+        service.watch.sent = Some(Sent { at: now, asleep: self.now.asleep });
         let (plan, pid) = (Arc::clone(&service.plan), service.pid);
-        self.timers.set(id, Timer::ProbeAnswer, now + plan.health.timeout + MARGIN);
+        self.timers.set(id, Timer::ProbeAnswer, now + plan.health.longest_answer() + MARGIN);
         self.out.push(Action::Probe { plan, invocation, pid });
+    }
+
+    /// When a service that is up is asked first: each has its slot in the interval, so that many that became ready at
+    /// once, or were found running, are not asked at once for ever after. Steps of the golden section spread any number
+    /// of slots evenly.
+    pub(super) fn first_probe(&self, id: &Id) -> Mono {
+        let Some(service) = self.services.get(id) else { return self.now.mono };
+        let interval = service.plan.health.interval;
+        let rank = self.rank.get(id).copied().unwrap_or_default() as u64;
+        let share = (rank.wrapping_mul(GOLDEN_SECTION) >> 32) as f64 / 2_f64.powi(32);
+        let slot = self.origin + interval.mul_f64(share);
+        if slot > self.now.mono {
+            return slot;
+        }
+        let intervals = (self.now.mono - slot).as_nanos() / interval.as_nanos().max(1) + 1;
+        slot + interval.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX))
     }
 
     /// The answer never came; nothing is known, so nothing is counted.
@@ -52,10 +74,12 @@ impl Engine {
             let doubled = EAGER_FIRST.saturating_mul(1 << service.watch.rounds.min(6));
             now.mono + doubled.min(EAGER_LAST).min(check.interval)
         } else {
-            (sent + check.interval).max(now.mono + check.interval / 2)
+            (sent.at + check.interval).max(now.mono + check.interval / 2)
         };
         let in_start_period = service.started.is_some_and(|(at, _)| now.mono - at < check.start_period);
-        let stalled = !report.passed && now.mono - sent > check.timeout + MARGIN / 2;
+        let late = now.mono - sent.at > check.longest_answer() + MARGIN / 2;
+        let suspended = now.asleep.saturating_sub(sent.asleep) > NAP;
+        let stalled = !report.passed && (late || suspended);
         let before = service.watch.health();
         let counting =
             if starting || in_start_period || stalled { Counting::Nothing } else { Counting::Failures };

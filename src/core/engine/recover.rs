@@ -168,9 +168,7 @@ impl Engine {
         if state == State::Running && known {
             let (entered, plan) = (service.since.0, Arc::clone(&service.plan));
             self.timers.set(id, Timer::Reset, (entered + plan.restart.reset_after).max(now.mono));
-            // Probes of many adopted services are spread over their interval.
-            let spread = plan.health.interval.mul_f64(f64::from(stagger(id)) / 256.0);
-            self.timers.set(id, Timer::Probe, now.mono + spread);
+            self.timers.set(id, Timer::Probe, self.first_probe(id));
             self.mark(id);
             let message = format!("{id}: running: {found}; left as it is");
             self.record(id, EntryKind::ServiceAdopted, Level::Info, message, []);
@@ -320,11 +318,4 @@ impl Engine {
             self.await_readiness(id, |s| s.plan.exec.service_type == ServiceType::Notify);
         }
     }
-}
-
-/// A place in 0..256 that depends on the id alone (FNV-1a).
-fn stagger(id: &Id) -> u8 {
-    let hash =
-        id.as_str().bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    (hash ^ (hash >> 8) ^ (hash >> 16) ^ (hash >> 24)) as u8
 }

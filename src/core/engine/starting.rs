@@ -194,7 +194,7 @@ impl Engine {
             }
             _ => String::new(),
         };
-        let (reset, interval) = (service.plan.restart.reset_after, service.plan.health.interval);
+        let reset = service.plan.restart.reset_after;
         let reason = format!("{why}{after}");
         let told = Told { kind: EntryKind::ServiceStarted, level: Level::Info, reason: &reason, next: "" };
         // A daemon that dies here must not forget whom to restart: they are kept as stopping before this one is
@@ -207,7 +207,7 @@ impl Engine {
         self.out.extend(dependents);
         self.out.extend(own);
         self.timers.set(id, Timer::Reset, now + reset);
-        let first_probe = if by_probe && said_ready { now } else { now + interval };
+        let first_probe = if by_probe && said_ready { now } else { self.first_probe(id) };
         self.timers.set(id, Timer::Probe, first_probe);
     }
 

@@ -7,7 +7,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-use super::super::{Finding, ask as ask_in_time};
+use super::super::Finding;
+use super::super::tests::ask_once;
 use super::*;
 use crate::core::plan::{Probe, Secret};
 
@@ -79,7 +80,7 @@ fn probe(endpoint: String) -> HttpProbe {
 }
 
 async fn asked(probe: HttpProbe, timeout: Duration) -> Finding {
-    ask_in_time(&Probe::Http(probe), None, &ProbeClient::default(), timeout).await
+    ask_once(Probe::Http(probe), &ProbeClient::default(), timeout).await
 }
 
 const LONG: Duration = Duration::from_secs(20);
@@ -193,7 +194,7 @@ async fn each_probe_is_a_new_connection_with_the_headers_of_the_plan() {
     let probe =
         HttpProbe { method: "HEAD".into(), headers, ..probe(format!("http://localhost:{port}/a?b=c")) };
     for _ in 0..2 {
-        let found = ask_in_time(&Probe::Http(probe.clone()), None, &client, LONG).await;
+        let found = ask_once(Probe::Http(probe.clone()), &client, LONG).await;
         assert!(found.is_ok(), "{found:?}");
         let request = requests.recv().await.unwrap().to_lowercase();
         assert!(request.starts_with("head /a?b=c http/1.1\r\n"), "{request}");

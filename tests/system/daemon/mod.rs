@@ -5,6 +5,7 @@ mod control;
 mod keeping;
 mod many;
 mod policy;
+mod probes;
 mod real;
 mod reload;
 mod secrets;

@@ -134,6 +134,10 @@ pub struct Rig {
     pub engine: Engine,
     pub clock: Duration,
     pub entropy: u64,
+    /// Of the machine, so far.
+    pub asleep: Duration,
+    /// By how many milliseconds somebody set the wall clock.
+    pub wall_is_off: i64,
     /// Of every action so far.
     pub entries: Vec<Entry>,
     pub records: BTreeMap<Id, Record>,
@@ -150,11 +154,13 @@ impl Rig {
     /// Before systemd told what it has. The clock stands at 1000 s.
     pub fn before_resync(boot: &str, plan: Plan, records: BTreeMap<Id, Record>) -> Self {
         let clock = secs(1000.0);
-        let now = Now { mono: Mono(clock), wall: Wall(1_000_000), entropy: 0 };
+        let now = Now { mono: Mono(clock), wall: Wall(1_000_000), asleep: Duration::ZERO, entropy: 0 };
         Self {
             engine: Engine::new(now, boot, plan, records.clone()),
             clock,
             entropy: 0,
+            asleep: Duration::ZERO,
+            wall_is_off: 0,
             entries: Vec::new(),
             records,
             answers: BTreeMap::new(),
@@ -182,8 +188,8 @@ impl Rig {
     }
 
     pub fn now(&self) -> Now {
-        let wall = Wall(i64::try_from(self.clock.as_millis()).unwrap());
-        Now { mono: Mono(self.clock), wall, entropy: self.entropy }
+        let wall = Wall(i64::try_from(self.clock.as_millis()).unwrap() + self.wall_is_off);
+        Now { mono: Mono(self.clock), wall, asleep: self.asleep, entropy: self.entropy }
     }
 
     /// Tells an event and gives what is to be done outside for it.

@@ -152,3 +152,95 @@ fn probes_keep_their_distance_however_slow_they_are() {
     rig.probed("web", true);
     assert_eq!(rig.due_in(), Some(22.0), "30 s from one question to the next");
 }
+
+#[test]
+fn a_check_and_a_fallback_that_both_take_their_whole_time_count() {
+    let fallback = Some(Box::new(Probe::Process));
+    let mut rig = Rig::running(quick().with(|s| s.health.fallback = fallback));
+    for n in 1..=3 {
+        assert_eq!(rig.pass(rig.due_in().unwrap()), ["probe web"]);
+        assert_eq!(rig.pass(20.0), NOTHING, "10 s each; the answer is not given up before");
+        let then = rig.probed("web", false);
+        assert_eq!(then, if n == 3 { vec!["stop web"] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_failure_whose_time_spans_a_suspend_does_not_count() {
+    let mut rig = Rig::running(quick());
+    for _ in 0..6 {
+        rig.pass(rig.due_in().unwrap());
+        rig.asleep += secs(3600.0);
+        rig.clock += secs(1.0);
+        assert_eq!(rig.probed("web", false), NOTHING);
+        assert_eq!(rig.health("web"), Healthy);
+    }
+    // The same between two probes is none of their business.
+    for answer in "--".chars() {
+        rig.asleep += secs(3600.0);
+        assert_eq!(round(&mut rig, answer), NOTHING);
+    }
+    rig.asleep += secs(0.01); // two clocks that are read one after the other
+    assert_eq!(round(&mut rig, '-'), ["stop web"]);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_changes_no_decision() {
+    const DAY: i64 = 86_400_000;
+    let lived = |steps: [i64; 3]| {
+        let mut rig = Rig::running(quick());
+        let mut seen = Vec::new();
+        for step in steps {
+            rig.wall_is_off += step;
+            seen.push((rig.due_in(), round(&mut rig, '-'), rig.health("web")));
+        }
+        rig.stopped("web");
+        rig.wall_is_off -= steps[0];
+        seen.push((rig.due_in(), rig.pass(10.0), Unknown));
+        (seen, rig.lines())
+    };
+    let expected = lived([0, 0, 0]);
+    assert_eq!(expected.0.last().unwrap().1, ["start web"]);
+    for steps in [[DAY, 0, 0], [-DAY, 0, 0], [0, DAY, -DAY], [-DAY, 2 * DAY, -DAY]] {
+        assert_eq!(lived(steps), expected, "{steps:?}");
+    }
+}
+
+/// When services are asked within the next 40 s, in seconds. Every probe passes at once.
+fn asked_at(rig: &mut Rig) -> Vec<f64> {
+    let (begin, mut asked) = (rig.clock, Vec::new());
+    while rig.clock < begin + secs(40.0) {
+        let due = rig.due_in().unwrap();
+        for effect in rig.pass(due) {
+            let Some(name) = effect.strip_prefix("probe ") else { continue };
+            asked.push((rig.clock - begin).as_secs_f64());
+            rig.probed(name, true);
+        }
+    }
+    asked
+}
+
+#[test]
+fn probes_of_many_services_are_spread_over_their_interval() {
+    let names: Vec<String> = (0..1000).map(|n| format!("s{n}")).collect();
+    let thousand = || plan(names.iter().map(|name| svc(name)));
+    let evenly = |asked: &[f64]| {
+        assert!(asked.len() >= 1000, "{}", asked.len());
+        for &from in asked {
+            let within = asked.iter().filter(|at| (from..from + 0.1).contains(*at)).count();
+            assert!(within <= 6, "{within} within 100 ms of {from} s, where 3.3 would be even");
+        }
+    };
+    let mut rig = Rig::new(thousand());
+    for name in &names {
+        rig.started(name);
+        rig.clock += secs(0.0005);
+    }
+    evenly(&asked_at(&mut rig));
+    let units: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), unit(Activity::Active, rig.run(name).0, &svc(name))))
+        .collect();
+    rig.crash(thousand(), units);
+    evenly(&asked_at(&mut rig));
+}

@@ -149,7 +149,7 @@ impl World {
 
     fn now(&self) -> Now {
         let entropy = mix(self.nature.seed ^ self.now.as_nanos() as u64);
-        Now { mono: Mono(self.now), wall: Wall(self.now.as_millis() as i64), entropy }
+        Now { mono: Mono(self.now), wall: Wall(self.now.as_millis() as i64), asleep: Duration::ZERO, entropy }
     }
 
     /// Chance that depends on what is asked about, not on when, so that two worlds with one seed are alike.
