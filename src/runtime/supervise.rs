@@ -8,12 +8,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
+use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::{Input, clock, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::{Configs, Request};
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
+use crate::core::alert::AlertKind;
 use crate::core::event::{Event, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits};
 use crate::core::snapshot::{Snapshot, State};
@@ -60,6 +62,7 @@ struct Inner {
     last_order: u64,
     reloads: reload::Queue,
     gaps: Gaps,
+    logs: Logs,
     client: ProbeClient,
     probes: Arc<Semaphore>,
     /// Told to systemd once the first picture is complete.
@@ -78,6 +81,7 @@ impl Default for Inner {
             last_order: 0,
             reloads: reload::Queue::default(),
             gaps: Gaps::default(),
+            logs: Logs::default(),
             client: ProbeClient::default(),
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             ready: false,
@@ -184,6 +188,16 @@ impl Loop {
                     self.send(Errand::Answer { to, outcome });
                 }
             }
+            Action::RaiseAlert(alert) => {
+                let plan = alert.key.service.as_ref().and_then(|id| self.engine.plan().services.get(id));
+                let (plan, key) = (plan.cloned(), alert.key.clone());
+                self.store.alert(*alert);
+                if let Some(plan) = plan {
+                    self.state.logs.add(self.places.scope, plan, key, self.store.clone());
+                }
+            }
+            Action::UpdateAlert(alert) => self.store.alert(*alert),
+            Action::ResolveAlert { key, message } => self.store.alert_resolved(key, &message, now.wall),
             Action::Persist { service, record } => self.store.save(&service, *record),
             Action::Forget { service } => self.store.forget(&service),
             Action::Record(entry) => self.record(&entry, now),
@@ -264,9 +278,11 @@ impl Loop {
             Notice::Lost { reason } => {
                 let message =
                     format!("the connection to systemd is lost ({reason}); services go on, connecting again");
-                self.record_own(EntryKind::SystemdConnection, Level::Warning, message);
+                self.record_own(EntryKind::SystemdConnection, Level::Warning, message.clone());
+                self.decide(Event::OwnTrouble { kind: AlertKind::Systemd, trouble: Some(message) });
             }
             Notice::Back => {
+                self.decide(Event::OwnTrouble { kind: AlertKind::Systemd, trouble: None });
                 if self.state.ready {
                     let message =
                         "connected to systemd, or systemd was reloaded; comparing every unit".into();
@@ -322,6 +338,9 @@ impl Loop {
             Request::Reload { dry_run, origin, answer } => {
                 self.reload(reload::Asked { dry_run, origin, answer: Some(answer) });
             }
+            Request::Acknowledge { alert, origin, answer } => {
+                alerts::acknowledge(self.store.clone(), alert, origin, answer);
+            }
             Request::Shutdown { origin } => self.decide(Event::ShutdownOrdered { origin }),
         }
     }
@@ -374,13 +393,19 @@ impl Loop {
         }
     }
 
-    fn trouble(&self, trouble: &Trouble) {
+    fn trouble(&mut self, trouble: &Trouble) {
         let level = match trouble.phase {
             Phase::Began => Level::Error,
             Phase::Noted => Level::Warning,
             Phase::Ended => Level::Info,
         };
         self.record_own(EntryKind::DatabaseTrouble, level, trouble.message.clone());
+        let lasting = match trouble.phase {
+            Phase::Began => Some(trouble.message.clone()),
+            Phase::Ended => None,
+            Phase::Noted => return,
+        };
+        self.decide(Event::OwnTrouble { kind: AlertKind::Database, trouble: lasting });
     }
 
     fn signalled(&mut self, received: SignalKind) {
@@ -500,7 +525,7 @@ fn limits_entry(id: &Id, applied: Result<(), String>) -> Entry {
 }
 
 /// One line per change in our own log; journald gets `SUPERVISOR_SERVICE` beside it.
-fn log(entry: &Entry) {
+pub(super) fn log(entry: &Entry) {
     let message = &entry.message;
     match (&entry.service, entry.level) {
         (Some(id), Level::Info) => info!(supervisor_service = %id, "{message}"),
