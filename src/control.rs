@@ -48,6 +48,15 @@ pub enum Request {
         /// What changes.
         answer: oneshot::Sender<Result<ReloadReport, Vec<Problem>>>,
     },
+    /// Somebody has seen an alert.
+    Acknowledge {
+        /// Number of its row.
+        alert: i64,
+        /// Who.
+        origin: String,
+        /// The row as it is then.
+        answer: oneshot::Sender<Acknowledged>,
+    },
     /// Stop all services in reverse order, then the daemon.
     Shutdown {
         /// Who.
@@ -130,15 +139,58 @@ pub struct EventRow {
     pub details: serde_json::Value,
 }
 
+/// Which alerts a reader wants: open ones first, then newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertQuery {
+    /// Those that are resolved too.
+    pub all: bool,
+    /// This one only, resolved or not.
+    pub id: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A row of the alert table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertRow {
+    /// Its number.
+    pub id: i64,
+    /// `None` for the supervisor's own.
+    pub service: Option<String>,
+    /// `down`, `unhealthy`, ...
+    pub kind: String,
+    /// `warning`, `error`, `critical`.
+    pub severity: String,
+    /// A whole sentence.
+    pub message: String,
+    /// What a person needs.
+    pub details: serde_json::Value,
+    /// When it was raised.
+    pub created_at: Wall,
+    /// When somebody said that it was seen.
+    pub acknowledged_at: Option<Wall>,
+    /// When it was over.
+    pub resolved_at: Option<Wall>,
+}
+
+/// What became of an acknowledgement: the row, or `None` where there is no such alert.
+pub type Acknowledged = Result<Option<AlertRow>, HistoryError>;
+
 /// Why the past could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the event history cannot be read: {0}")]
+#[error("what is kept in the database cannot be read: {0}")]
 pub struct HistoryError(pub String);
 
 /// The past, wherever it is kept.
 pub trait History: Send + Sync {
     /// Events, newest first, at most `query.limit`.
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>>;
+
+    /// Alerts, open ones first, at most `query.limit`.
+    fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>>;
+
+    /// How many events of that kind there were since then.
+    fn count(&self, kind: EntryKind, since: Wall) -> BoxFuture<'_, Result<u64, HistoryError>>;
 }
 
 /// The daemon ended before it could answer.
@@ -235,6 +287,13 @@ impl Control {
         let (answer, report) = oneshot::channel();
         self.send(Request::Reload { dry_run, origin, answer }).await?;
         report.await.map_err(|_| Ended)
+    }
+
+    /// Notes that somebody has seen an alert.
+    pub async fn acknowledge(&self, alert: i64, origin: String) -> Result<Acknowledged, Ended> {
+        let (answer, row) = oneshot::channel();
+        self.send(Request::Acknowledge { alert, origin, answer }).await?;
+        row.await.map_err(|_| Ended)
     }
 
     /// Stops all services, then the daemon; returns when that has begun.

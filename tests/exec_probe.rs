@@ -1,5 +1,7 @@
 //! Exec checks through the helper, without systemd: what runs, as whom, what is left of it, what is told.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::alert::{Alert, AlertKey};
 use super::event::{Exit, InvocationId, OpId, OrderId};
 use super::plan::{Id, ServicePlan};
 use super::snapshot::State;
@@ -52,6 +53,18 @@ pub enum Action {
     },
     /// Write to the log and to the event table.
     Record(Entry),
+    /// Something is wrong that was well: keep it, and tell whoever is to be told. The last lines of the service's log
+    /// are to be added.
+    RaiseAlert(Box<Alert>),
+    /// What is known about an open alert changed.
+    UpdateAlert(Box<Alert>),
+    /// It is no longer wrong.
+    ResolveAlert {
+        /// What was raised.
+        key: AlertKey,
+        /// What is over, after how long, and why.
+        message: String,
+    },
     /// Keep this over the end of the daemon.
     Persist {
         /// Whose.
@@ -139,6 +152,14 @@ pub enum EntryKind {
     LimitsApplied,
     /// A limit was hit.
     ResourceLimit,
+    /// It goes up and down again and again, or no longer does.
+    Flapping,
+    /// Something is wrong that somebody should see to.
+    AlertRaised,
+    /// It is no longer wrong.
+    AlertResolved,
+    /// Somebody has seen it.
+    AlertAcknowledged,
     /// The attempts were set to 0 by hand.
     AttemptsReset,
     /// A signal was sent by hand.
@@ -194,6 +215,12 @@ pub struct Record {
     pub last_exit: Option<(Exit, Wall)>,
     /// Why it is in that state, for a person.
     pub reason: String,
+    /// When it failed from good standing, lately.
+    #[serde(default)]
+    pub turns: Vec<Mono>,
+    /// Why it is taken to flap.
+    #[serde(default)]
+    pub flapping: Option<String>,
 }
 
 /// Whether a service is to be up, and if not, why.

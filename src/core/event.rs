@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::alert::AlertKind;
 use super::plan::{Id, Plan};
 use super::sample::Sample;
 use super::time::{Mono, Wall};
@@ -105,6 +106,13 @@ pub enum Event {
     Sampled {
         /// What each run used.
         samples: BTreeMap<Id, (InvocationId, Sample)>,
+    },
+    /// Something about the supervisor itself went wrong, or is well again.
+    OwnTrouble {
+        /// What.
+        kind: AlertKind,
+        /// A whole sentence; `None`: it is well.
+        trouble: Option<String>,
     },
     /// The moment of `next_deadline` is there. Harmless if it is not.
     DeadlineReached,

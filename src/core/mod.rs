@@ -12,15 +12,18 @@
 //! arrive in [`Now`]. `handle` is total; an event that cannot be, or comes too late, changes nothing.
 
 pub mod action;
+pub mod alert;
 mod backoff;
 mod engine;
 pub mod event;
+mod flaps;
 mod graph;
 mod health;
 pub mod plan;
 pub mod sample;
 mod service;
 pub mod snapshot;
+mod strain;
 pub mod time;
 mod timer;
 mod words;

@@ -1,14 +1,19 @@
 //! One service as the engine knows it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{AfterStop, Record, Want};
+use super::alert::AlertKind;
+use super::engine::Alarm;
 use super::event::{Exit, InvocationId, OpId};
+use super::flaps::Flaps;
 use super::health::Watch;
 use super::plan::{Id, ServicePlan, ServiceType};
 use super::sample::Sample;
-use super::snapshot::{ServiceView, State};
+use super::snapshot::{ProbeView, ServiceView, State};
+use super::strain::Strain;
 use super::time::{Mono, Now, Wall};
 
 /// Wanted and actual state, and what is needed to get from one to the other.
@@ -51,6 +56,16 @@ pub(super) struct Service {
     pub watch: Watch,
     /// What the current run uses.
     pub usage: Option<Sample>,
+    /// What it used against its limits.
+    pub strain: Strain,
+    /// Its ups and downs.
+    pub flaps: Flaps,
+    /// Last answers of the probe, over runs, oldest first.
+    pub answers: VecDeque<ProbeView>,
+    /// What is wrong with it.
+    pub alarms: BTreeMap<AlertKind, Alarm>,
+    /// It is in trouble; and the dependency that this comes from.
+    pub blame: (bool, Option<Id>),
     /// The published picture; `None` once it is out of date.
     pub view: Option<Arc<ServiceView>>,
 }
@@ -86,12 +101,26 @@ impl Service {
             waiting_for: Vec::new(),
             watch: Watch::default(),
             usage: None,
+            strain: Strain::default(),
+            flaps: Flaps::default(),
+            answers: VecDeque::new(),
+            alarms: BTreeMap::new(),
+            blame: (false, None),
             view: None,
         }
     }
 
     fn first_reason(plan: &ServicePlan) -> &'static str {
         if plan.enabled { "enabled in the configuration" } else { "disabled in the configuration" }
+    }
+
+    /// Takes an answer of the probe into what is remembered of them.
+    pub fn remember_answer(&mut self) {
+        const ANSWERS: usize = 5;
+        if self.answers.len() == ANSWERS {
+            self.answers.pop_front();
+        }
+        self.answers.extend(self.watch.last.clone());
     }
 
     /// Whether systemd may have a process of it.
@@ -136,6 +165,8 @@ impl Service {
             retry_at: self.retry_at,
             last_exit: self.last_exit.clone(),
             reason: self.reason.clone(),
+            turns: self.flaps.turns(),
+            flapping: self.flaps.reason().map(Into::into),
         }
     }
 
@@ -148,6 +179,7 @@ impl Service {
         if !same_boot {
             return true;
         }
+        self.flaps = Flaps::restored(&record.turns, record.flapping);
         self.state = record.state;
         self.after_stop = record.after_stop;
         self.attempt = record.attempt;
@@ -199,6 +231,7 @@ impl Service {
             last_exit: self.last_exit.clone(),
             last_probe: self.watch.last.clone(),
             usage: self.usage,
+            flapping: self.flaps.reason().map(Into::into),
         });
         self.view = Some(Arc::clone(&view));
         view

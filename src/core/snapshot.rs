@@ -100,6 +100,8 @@ pub struct ServiceView {
     pub last_probe: Option<ProbeView>,
     /// What the current run uses, as of the last round of measuring.
     pub usage: Option<Sample>,
+    /// It goes up and down again and again: why that is thought.
+    pub flapping: Option<String>,
 }
 
 /// The last answer of a probe.

@@ -28,6 +28,8 @@ pub(super) enum Timer {
     /// The stop of a unit that no plan names should have been answered by now. Belongs to no state: it comes
     /// after all those that a state may drop.
     Orphan,
+    /// An alert is to be raised or looked at again. Belongs to no state either.
+    Alert,
 }
 
 impl Timer {

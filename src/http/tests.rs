@@ -15,9 +15,10 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, Changed, Control, EventQuery, EventRow, History, HistoryError, ReloadReport, Request as Asked,
+    About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, ReloadReport,
+    Request as Asked,
 };
-use crate::core::action::Outcome;
+use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
 use crate::core::plan::*;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
@@ -61,6 +62,7 @@ fn view(name: &str, state: State, health: Health, dependencies: &[&str]) -> Serv
         last_exit: None,
         last_probe: None,
         usage: None,
+        flapping: None,
     }
 }
 
@@ -89,6 +91,33 @@ impl History for Past {
             .collect();
         self.0.lock().unwrap().push(query);
         Box::pin(async move { if broken { Err(HistoryError("disk I/O error".into())) } else { Ok(rows) } })
+    }
+
+    fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>> {
+        let mut rows = vec![alert_row(7)];
+        if query.all {
+            rows.push(AlertRow { resolved_at: Some(Wall(2)), ..alert_row(6) });
+        }
+        rows.truncate(query.limit as usize);
+        Box::pin(async move { Ok(rows) })
+    }
+
+    fn count(&self, _: EntryKind, _: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {
+        Box::pin(async { Ok(5) })
+    }
+}
+
+fn alert_row(number: i64) -> AlertRow {
+    AlertRow {
+        id: number,
+        service: Some("web".into()),
+        kind: "down".into(),
+        severity: "error".into(),
+        message: "web is down".into(),
+        details: json!({"attempt": 1}),
+        created_at: Wall(1),
+        acknowledged_at: None,
+        resolved_at: None,
     }
 }
 
@@ -192,6 +221,11 @@ async fn looping(
                     help: "did you mean \"command\"?".into(),
                 };
                 let _ = answer.send(if dry_run { Err(vec![problem]) } else { Ok(report) });
+            }
+            Asked::Acknowledge { alert, origin, answer } => {
+                note(format!("ack {alert} {origin}"));
+                let row = (alert == 7).then(|| AlertRow { acknowledged_at: Some(Wall(3)), ..alert_row(7) });
+                drop(answer.send(Ok(row)));
             }
             Asked::Shutdown { origin } => {
                 note(format!("shutdown by {origin}"));

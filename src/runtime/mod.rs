@@ -10,6 +10,7 @@
 //! Nothing here decides about a service, and nothing here waits: what takes time is a task that sends its result
 //! back into the loop.
 
+mod alerts;
 mod clock;
 mod courier;
 mod journal_gaps;

@@ -80,7 +80,8 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let database = settings.database.clone().unwrap_or_else(|| places.database());
     let (to_inputs, inputs) = mpsc::unbounded_channel();
     let (store, records) = open_store(database, to_inputs.clone()).await;
-    let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records);
+    let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records)
+        .with_open_alerts(store.open_alerts().iter().cloned());
     info!(
         "process-supervisor {version} supervises {} services of {} through systemd {} ({} scope)",
         engine.plan().services.len(),

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
+use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
@@ -16,6 +17,7 @@ use super::{Input, clock, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::Request;
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
+use crate::core::alert::AlertKind;
 use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits, ServicePlan};
 use crate::core::snapshot::{Snapshot, State};
@@ -54,11 +56,13 @@ pub struct Loop {
 }
 
 /// What the loop keeps for itself.
+#[derive(Default)]
 struct Inner {
     orders: HashMap<OrderId, oneshot::Sender<Outcome>>,
     last_order: u64,
     reloads: reload::Queue,
     gaps: Gaps,
+    logs: Logs,
     client: ProbeClient,
     probes: Probes,
     /// Told to systemd once the first picture is complete.
@@ -68,23 +72,6 @@ struct Inner {
     leave: Option<Leaving>,
     /// The last line that systemd was told.
     status: String,
-}
-
-impl Default for Inner {
-    fn default() -> Self {
-        Self {
-            orders: HashMap::new(),
-            last_order: 0,
-            reloads: reload::Queue::default(),
-            gaps: Gaps::default(),
-            client: ProbeClient::default(),
-            probes: Probes::default(),
-            ready: false,
-            limits_due: false,
-            leave: None,
-            status: String::new(),
-        }
-    }
 }
 
 /// The ends of the channels that [`Loop::new`] takes.
@@ -184,6 +171,16 @@ impl Loop {
                     self.send(Errand::Answer { to, outcome });
                 }
             }
+            Action::RaiseAlert(alert) => {
+                let plan = alert.key.service.as_ref().and_then(|id| self.engine.plan().services.get(id));
+                let (plan, key) = (plan.cloned(), alert.key.clone());
+                self.store.alert(*alert);
+                if let Some(plan) = plan {
+                    self.state.logs.add(self.places.scope, plan, key, self.store.clone());
+                }
+            }
+            Action::UpdateAlert(alert) => self.store.alert(*alert),
+            Action::ResolveAlert { key, message } => self.store.alert_resolved(key, &message, now.wall),
             Action::Persist { service, record } => self.store.save(&service, *record),
             Action::Forget { service } => self.store.forget(&service),
             Action::Record(entry) => self.record(&entry, now),
@@ -267,9 +264,11 @@ impl Loop {
             Notice::Lost { reason } => {
                 let message =
                     format!("the connection to systemd is lost ({reason}); services go on, connecting again");
-                self.record_own(EntryKind::SystemdConnection, Level::Warning, message);
+                self.record_own(EntryKind::SystemdConnection, Level::Warning, message.clone());
+                self.decide(Event::OwnTrouble { kind: AlertKind::Systemd, trouble: Some(message) });
             }
             Notice::Back => {
+                self.decide(Event::OwnTrouble { kind: AlertKind::Systemd, trouble: None });
                 if self.state.ready {
                     let message =
                         "connected to systemd, or systemd was reloaded; comparing every unit".into();
@@ -325,6 +324,9 @@ impl Loop {
             Request::Reload { dry_run, origin, answer } => {
                 self.reload(reload::Asked { dry_run, origin, answer: Some(answer) });
             }
+            Request::Acknowledge { alert, origin, answer } => {
+                alerts::acknowledge(self.store.clone(), alert, origin, answer);
+            }
             Request::Shutdown { origin } => self.decide(Event::ShutdownOrdered { origin }),
         }
     }
@@ -377,13 +379,19 @@ impl Loop {
         }
     }
 
-    fn trouble(&self, trouble: &Trouble) {
+    fn trouble(&mut self, trouble: &Trouble) {
         let level = match trouble.phase {
             Phase::Began => Level::Error,
             Phase::Noted => Level::Warning,
             Phase::Ended => Level::Info,
         };
         self.record_own(EntryKind::DatabaseTrouble, level, trouble.message.clone());
+        let lasting = match trouble.phase {
+            Phase::Began => Some(trouble.message.clone()),
+            Phase::Ended => None,
+            Phase::Noted => return,
+        };
+        self.decide(Event::OwnTrouble { kind: AlertKind::Database, trouble: lasting });
     }
 
     fn signalled(&mut self, received: SignalKind) {
@@ -502,7 +510,7 @@ fn limits_entry(id: &Id, applied: Result<(), String>) -> Entry {
 }
 
 /// One line per change in our own log; journald gets `SUPERVISOR_SERVICE` beside it.
-fn log(entry: &Entry) {
+pub(super) fn log(entry: &Entry) {
     let message = &entry.message;
     match (&entry.service, entry.level) {
         (Some(id), Level::Info) => info!(supervisor_service = %id, "{message}"),

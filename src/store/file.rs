@@ -13,9 +13,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Class, StoreError, class};
 use super::pending::Batch;
-use super::{rows, schema};
+use super::{alerts, rows, schema};
 use crate::core::Wall;
 use crate::core::action::Record;
+use crate::core::alert::AlertKey;
 use crate::core::plan::Id;
 
 /// How long one statement waits for another program's lock.
@@ -40,6 +41,8 @@ pub(super) struct Database {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub records: BTreeMap<Id, Record>,
+    /// Alerts of ours that are open.
+    pub open_alerts: Vec<AlertKey>,
     /// Rows that could not be read, each with the reason.
     pub unreadable: Vec<String>,
 }
@@ -103,6 +106,12 @@ impl Database {
         }
         for line in &batch.events {
             row(&|| format!("event {}", line.kind), rows::put_event(&change, line))?;
+        }
+        for (key, patch) in &batch.alerts {
+            row(&|| format!("alert {key}"), alerts::put(&change, key, patch))?;
+        }
+        for (id, at) in &batch.acknowledged {
+            row(&|| format!("alert {id}"), alerts::acknowledge(&change, *id, *at))?;
         }
         change.commit()?;
         Ok(refused)
@@ -187,6 +196,9 @@ fn load(db: &Connection) -> Result<Loaded, StoreError> {
             Ok((id, record)) => drop(loaded.records.insert(id, record)),
             Err(reason) => loaded.unreadable.push(reason),
         }
+    }
+    if schema::has_alert_keys(db)? {
+        loaded.open_alerts = alerts::open(db)?;
     }
     Ok(loaded)
 }

@@ -1,23 +1,54 @@
-//! Reading events, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
+//! Reading events and alerts, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
 
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
 use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 
 use super::error::{Class, StoreError, class};
 use super::writer::Shared;
-use super::{Store, file, rows};
-use crate::control::{EventQuery, EventRow, History, HistoryError};
+use super::{Store, alerts, file, rows};
+use crate::control::{AlertQuery, AlertRow, EventQuery, EventRow, History, HistoryError};
+use crate::core::Wall;
+use crate::core::action::EntryKind;
 
 /// Rows of one answer at most, whatever is asked for.
 const PAGE: u32 = 1_000;
 
 impl History for Store {
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
+        self.read(move |db| {
+            let (sql, values) = select(&query);
+            db.prepare(&sql)?.query_map(params_from_iter(values), rows::get_event)?.collect()
+        })
+    }
+
+    fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>> {
+        self.read(move |db| {
+            let (sql, values) = alerts::select(&query);
+            db.prepare(&sql)?.query_map(params_from_iter(values), alerts::get)?.collect()
+        })
+    }
+
+    fn count(&self, kind: EntryKind, since: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {
+        self.read(move |db| {
+            let sql = "SELECT count(*) FROM supervisor_events WHERE event_type = ?1 AND timestamp >= ?2";
+            let n: i64 = db.query_row(sql, (rows::word(kind), rows::stamp(since)), |row| row.get(0))?;
+            Ok(n.unsigned_abs())
+        })
+    }
+}
+
+impl Store {
+    /// On a connection and a thread of its own.
+    fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, HistoryError>> {
         let (path, shared) = (self.path.clone(), self.shared.clone());
         Box::pin(async move {
-            match tokio::task::spawn_blocking(move || read(&path, &shared, &query)).await {
+            match tokio::task::spawn_blocking(move || read(&path, &shared, question)).await {
                 Ok(answer) => answer,
                 Err(error) => Err(HistoryError(error.to_string())),
             }
@@ -25,20 +56,17 @@ impl History for Store {
     }
 }
 
-fn read(path: &Path, shared: &Shared, query: &EventQuery) -> Result<Vec<EventRow>, HistoryError> {
-    events(path, query).map_err(|error| {
+fn read<T>(
+    path: &Path,
+    shared: &Shared,
+    question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, HistoryError> {
+    file::read_only(path).and_then(|db| question(&db)).map_err(|error| {
         if class(&error) == Class::Corrupt {
             shared.change(|queue| queue.suspect = true);
         }
         HistoryError(format!("{}: {}", path.display(), StoreError::from(error)))
     })
-}
-
-fn events(path: &Path, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {
-    let (sql, values) = select(query);
-    let db = file::read_only(path)?;
-    let mut rows = db.prepare(&sql)?;
-    rows.query_map(rusqlite::params_from_iter(values), rows::get_event)?.collect()
 }
 
 /// Only the conditions that are asked for, so that an index can serve them.
@@ -67,8 +95,6 @@ mod tests {
     use super::super::testing::id;
     use super::super::writer::now;
     use super::*;
-    use crate::core::Wall;
-    use crate::core::action::EntryKind;
 
     #[test]
     fn filters_are_served_by_indices_without_sorting_everything() {

@@ -7,6 +7,7 @@
 //!  save, show, forget, event --> pending --> writer (thread) --> file <-- history (read-only)
 //! ```
 
+mod alerts;
 mod error;
 mod file;
 mod history;
@@ -26,9 +27,11 @@ use std::time::{Duration, Instant};
 
 use crate::core::Wall;
 use crate::core::action::{Entry, Record};
+use crate::core::alert::{Alert, AlertKey};
 use crate::core::plan::Id;
 use crate::core::snapshot::ServiceView;
 
+use alerts::Patch;
 use error::Class;
 use file::{Database, Loaded};
 use pending::Pending;
@@ -69,6 +72,7 @@ pub enum Phase {
 pub struct Store {
     shared: Arc<Shared>,
     path: PathBuf,
+    open_alerts: Arc<[AlertKey]>,
     _last: Arc<Last>,
 }
 
@@ -106,7 +110,8 @@ impl Store {
             tracing::error!("the database is not written: no thread could be made for it: {error}");
             shared.progress.send_modify(|progress| progress.troubled = true);
         }
-        (Self { _last: Arc::new(Last(shared.clone())), shared, path }, loaded.records)
+        let open_alerts = loaded.open_alerts.into();
+        (Self { _last: Arc::new(Last(shared.clone())), shared, path, open_alerts }, loaded.records)
     }
 
     /// Keeps `record` for the next daemon. Returns at once.
@@ -128,6 +133,38 @@ impl Store {
     pub fn event(&self, entry: &Entry, at: Wall) {
         let line = rows::line(entry, at);
         self.shared.change(|queue| queue.pending.event(line));
+    }
+
+    /// Alerts of ours that were open when the database was opened, newest first.
+    pub fn open_alerts(&self) -> &[AlertKey] {
+        &self.open_alerts
+    }
+
+    /// Writes a row of `health_alerts`, or what changed in it. Returns at once.
+    pub fn alert(&self, alert: Alert) {
+        let key = alert.key.clone();
+        self.patch_alert(key, Patch { alert: Some(alert), ..Patch::default() });
+    }
+
+    /// Adds to the details of an alert. Returns at once.
+    pub fn alert_detail(&self, key: AlertKey, name: &str, value: serde_json::Value) {
+        let more = [(name.to_owned(), value)].into_iter().collect();
+        self.patch_alert(key, Patch { more, ..Patch::default() });
+    }
+
+    /// Notes that an alert is over, and why. Returns at once.
+    pub fn alert_resolved(&self, key: AlertKey, why: &str, at: Wall) {
+        let more = [("resolution".to_owned(), why.into())].into_iter().collect();
+        self.patch_alert(key, Patch { more, resolved: Some(at), ..Patch::default() });
+    }
+
+    fn patch_alert(&self, key: AlertKey, patch: Patch) {
+        self.shared.change(|queue| queue.pending.alert(key, patch));
+    }
+
+    /// Notes that somebody has seen the alert of that row. Returns at once.
+    pub fn acknowledge(&self, row: i64, at: Wall) {
+        self.shared.change(|queue| queue.pending.acknowledge(row, at));
     }
 
     /// Waits until everything handed in before is committed (`true`), but no longer than `at_most`, and not at all

@@ -1,15 +1,19 @@
-//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`].
+//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`], alerts by [`MAX_ALERTS`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::alerts::Patch;
 use crate::core::Wall;
 use crate::core::action::Record;
+use crate::core::alert::AlertKey;
 use crate::core::plan::Id;
 use crate::core::snapshot::ServiceView;
 
 /// So many events wait at most; the oldest go first.
 pub(super) const MAX_EVENTS: usize = 10_000;
+/// So many alerts are kept at most; those that are over go first.
+const MAX_ALERTS: usize = 2_000;
 /// So many events go into one transaction, to keep it short for other programs.
 const BATCH_EVENTS: usize = 1_000;
 
@@ -55,6 +59,9 @@ pub(super) struct Batch {
     pub services: Vec<(Id, Kept)>,
     pub gap: Option<Gap>,
     pub events: VecDeque<EventLine>,
+    pub alerts: Vec<(AlertKey, Patch)>,
+    /// Row and moment.
+    pub acknowledged: BTreeMap<i64, Wall>,
     /// Everything up to this number is on disk once the batch is.
     pub upto: u64,
 }
@@ -67,6 +74,10 @@ pub(super) struct Pending {
     forgotten: BTreeSet<Id>,
     events: VecDeque<EventLine>,
     gap: Option<Gap>,
+    /// Alerts that are open, as far as this daemon knows them, and those whose end is not written yet.
+    alerts: BTreeMap<AlertKey, Patch>,
+    changed_alerts: BTreeSet<AlertKey>,
+    acknowledged: BTreeMap<i64, Wall>,
     handed: u64,
 }
 
@@ -102,13 +113,30 @@ impl Pending {
         self.bound();
     }
 
+    pub fn alert(&mut self, key: AlertKey, patch: Patch) {
+        self.handed += 1;
+        self.changed_alerts.insert(key.clone());
+        self.alerts.entry(key).or_default().merge(patch);
+        self.bound_alerts();
+    }
+
+    pub fn acknowledge(&mut self, row: i64, at: Wall) {
+        self.handed += 1;
+        self.acknowledged.entry(row).or_insert(at);
+    }
+
     /// How much was handed in so far.
     pub fn handed(&self) -> u64 {
         self.handed
     }
 
     pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.forgotten.is_empty() && self.events.is_empty() && self.gap.is_none()
+        self.dirty.is_empty()
+            && self.forgotten.is_empty()
+            && self.events.is_empty()
+            && self.gap.is_none()
+            && self.changed_alerts.is_empty()
+            && self.acknowledged.is_empty()
     }
 
     /// Everything has to be written again: the file is another one.
@@ -117,6 +145,7 @@ impl Pending {
             let parts = Parts { record: kept.record.is_some(), view: kept.view.is_some() };
             self.dirty.insert(id.clone(), parts);
         }
+        self.changed_alerts.extend(self.alerts.keys().cloned());
     }
 
     /// The next transaction.
@@ -136,7 +165,28 @@ impl Pending {
             services,
             gap: self.gap.take(),
             events,
+            alerts: self.take_alerts(),
+            acknowledged: std::mem::take(&mut self.acknowledged),
             upto: self.events.front().map_or(self.handed, |next| next.seq - 1),
+        }
+    }
+
+    /// Those that are over are not needed any more once they are written.
+    fn take_alerts(&mut self) -> Vec<(AlertKey, Patch)> {
+        let take = |key: AlertKey| {
+            let over = self.alerts.get(&key)?.resolved.is_some();
+            let patch = if over { self.alerts.remove(&key) } else { self.alerts.get(&key).cloned() };
+            Some((key, patch?))
+        };
+        std::mem::take(&mut self.changed_alerts).into_iter().filter_map(take).collect()
+    }
+
+    fn bound_alerts(&mut self) {
+        while self.alerts.len() > MAX_ALERTS {
+            let over = self.alerts.iter().find(|(_, patch)| patch.resolved.is_some());
+            let Some(key) = over.or(self.alerts.iter().next()).map(|(key, _)| key.clone()) else { return };
+            self.alerts.remove(&key);
+            self.changed_alerts.remove(&key);
         }
     }
 
@@ -150,6 +200,17 @@ impl Pending {
                 parts.record |= written.record.is_some();
                 parts.view |= written.view.is_some();
             }
+        }
+        for (key, mut patch) in batch.alerts {
+            if let Some(newer) = self.alerts.remove(&key) {
+                patch.merge(newer);
+            }
+            self.changed_alerts.insert(key.clone());
+            self.alerts.insert(key, patch);
+        }
+        self.bound_alerts();
+        for (row, at) in batch.acknowledged {
+            self.acknowledged.insert(row, at);
         }
         let newer = std::mem::replace(&mut self.events, batch.events);
         self.events.extend(newer);

@@ -63,6 +63,8 @@ const SHARED: &[(&str, &[(&str, &str)])] = &[
             ("created_at", "TIMESTAMP"),
             ("acknowledged_at", "TIMESTAMP"),
             ("resolved_at", "TIMESTAMP"),
+            // Ours: which rows are ours, each once. NULL in those of other programs.
+            ("supervisor_key", "TEXT"),
         ],
     ),
 ];
@@ -78,6 +80,8 @@ const OWN: &str = "
     CREATE INDEX IF NOT EXISTS supervisor_events_by_service ON supervisor_events (service_id);
     CREATE INDEX IF NOT EXISTS supervisor_events_by_type ON supervisor_events (event_type);
     CREATE INDEX IF NOT EXISTS supervisor_events_by_time ON supervisor_events (timestamp);
+    CREATE INDEX IF NOT EXISTS health_alerts_by_supervisor_key ON health_alerts (supervisor_key)
+        WHERE supervisor_key IS NOT NULL;
 ";
 
 /// The schema version of a file; 0 where ours was never there.
@@ -121,6 +125,11 @@ pub(super) fn migrate(db: &mut Connection, now: &str) -> Result<(), StoreError> 
     )?;
     change.commit()?;
     Ok(())
+}
+
+/// A file that cannot be written may be of a time before they were there.
+pub(super) fn has_alert_keys(db: &Connection) -> rusqlite::Result<bool> {
+    Ok(columns_of(db, "health_alerts")?.iter().any(|name| name == "supervisor_key"))
 }
 
 /// Whether every table is there: somebody may have dropped one of a file whose version is right.

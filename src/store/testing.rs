@@ -36,6 +36,8 @@ pub fn record(restart_count: u64) -> Record {
             Wall(1_700_000_000_500),
         )),
         reason: "killed by the kernel for want of memory".into(),
+        turns: Vec::new(),
+        flapping: None,
     }
 }
 
@@ -76,5 +78,6 @@ pub fn view(service: &str, state: State) -> Arc<ServiceView> {
         last_exit: None,
         last_probe: None,
         usage: None,
+        flapping: None,
     })
 }

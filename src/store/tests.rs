@@ -136,7 +136,7 @@ fn the_tables_are_those_of_the_contract() {
         (
             "health_alerts",
             "id INTEGER, service_id TEXT, alert_type TEXT, severity TEXT, message TEXT, details TEXT, created_at \
-             TIMESTAMP, acknowledged_at TIMESTAMP, resolved_at TIMESTAMP",
+             TIMESTAMP, acknowledged_at TIMESTAMP, resolved_at TIMESTAMP, supervisor_key TEXT",
         ),
     ] {
         let sql = format!("SELECT group_concat(name || ' ' || type, ', ') FROM pragma_table_info('{table}')");

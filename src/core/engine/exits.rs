@@ -73,6 +73,8 @@ impl Engine {
 
     fn note_failure(&mut self, id: &Id, exit: &Exit, words: &str) {
         if exit.result == ExitResult::OomKill {
+            let now = self.now.mono;
+            self.touch(id).into_iter().for_each(|s| s.strain.oom = Some(now));
             let message = format!("{id}: the kernel killed it for want of memory: {words}");
             self.record(
                 id,
@@ -88,7 +90,11 @@ impl Engine {
     /// A run, a start or a probe threshold failed: says so, and applies the restart policy.
     pub(super) fn fail(&mut self, id: &Id, cause: &str) {
         let now = self.now.mono;
-        let Some(service) = self.services.get(id) else { return };
+        let Some(service) = self.touch(id) else { return };
+        // Later ones of a row are what the policy counts and tells.
+        if service.attempt == 0 {
+            service.flaps.turned_bad(now);
+        }
         let ran = service
             .started
             .map_or(String::new(), |(since, _)| format!(", {} after its start", Human(now - since)));

@@ -4,10 +4,13 @@
 //! - `starting`, `stopping`: the way up and the way down
 //! - `exits`: ends of runs, and what the restart policy makes of them
 //! - `probing`: health
+//! - `alerting`, `conditions`: what somebody has to be told
 //! - `sampling`: what services use, against their limits
 //! - `reload`: another plan
 //! - `recover`: what systemd shows after we were away
 
+mod alerting;
+mod conditions;
 mod exits;
 mod orders;
 mod probing;
@@ -33,6 +36,8 @@ use super::service::Service;
 use super::snapshot::{Snapshot, State};
 use super::time::{Mono, Now};
 use super::timer::{Timer, Timers};
+pub(super) use alerting::Alarm;
+use alerting::Alerting;
 use orders::Waiter;
 
 /// Every service, and what is wanted of it.
@@ -65,6 +70,7 @@ pub struct Engine {
     leaving: bool,
     /// ... and everything was.
     left: bool,
+    alerting: Alerting,
     last_op: u64,
     /// When we began; the slots of probes are counted from here.
     origin: Mono,
@@ -111,6 +117,7 @@ impl Engine {
             met: false,
             left: false,
             leaving: false,
+            alerting: Alerting::default(),
             last_op: 0,
             origin: now.mono,
             now,
@@ -148,6 +155,7 @@ impl Engine {
             Event::Resynced { units } => self.resynced(units),
             Event::Probed { service, invocation, report } => self.probed(&service, invocation, &report),
             Event::Sampled { samples } => self.sampled(samples),
+            Event::OwnTrouble { kind, trouble } => self.own_trouble(kind, trouble),
             Event::DeadlineReached => {}
         }
         if self.ask_again.is_some_and(|at| at <= now.mono) {
@@ -160,12 +168,13 @@ impl Engine {
             self.timer_fired(&id, timer);
             self.settle();
         }
+        self.raise_and_resolve();
         mem::take(&mut self.out)
     }
 
     /// When `handle` wants to be called again, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.timers.next().into_iter().chain(self.ask_again).min()
+        self.timers.next().into_iter().chain(self.ask_again).chain(self.own_alert_due()).min()
     }
 
     /// The plan in force.
@@ -206,6 +215,7 @@ impl Engine {
             Timer::Retry => self.retry(id),
             Timer::StopAgain => self.stop_again(id),
             Timer::Orphan => self.orphan_overdue(id),
+            Timer::Alert => self.stale(id),
         }
     }
 
@@ -236,6 +246,7 @@ impl Engine {
     /// told, kept, and those who wait for it get their answer.
     fn enter(&mut self, id: &Id, state: State, told: &Told<'_>) {
         let now = self.now;
+        self.stale(id);
         let Some(service) = self.services.get_mut(id) else { return };
         let from = service.state;
         service.state = state;
@@ -298,6 +309,7 @@ impl Engine {
 
     /// The service, with its published picture marked as out of date.
     fn touch(&mut self, id: &Id) -> Option<&mut Service> {
+        self.stale(id);
         let service = self.services.get_mut(id)?;
         service.view = None;
         Some(service)

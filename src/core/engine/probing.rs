@@ -68,6 +68,7 @@ impl Engine {
             _ => return,
         };
         service.view = None;
+        self.alerting.mark(id);
         self.timers.clear(id, Timer::ProbeAnswer);
         let check = &service.plan.health;
         let next = if starting {
@@ -85,6 +86,10 @@ impl Engine {
             if starting || in_start_period || stalled { Counting::Nothing } else { Counting::Failures };
         let plan = Arc::clone(&service.plan);
         let after = service.watch.judge(now, &plan.health, report, counting);
+        service.remember_answer();
+        if !starting {
+            service.flaps.answered(report.passed);
+        }
         self.timers.set(id, Timer::Probe, next);
         if starting {
             if report.passed {
@@ -112,6 +117,10 @@ impl Engine {
 
     fn health_changed(&mut self, id: &Id, before: Health, after: Health, answer: &str) {
         let (restart, failures) = (self.restarts_when_ill(id), self.failures(id));
+        if matches!(after, Health::Degraded | Health::Unhealthy) && !restart {
+            let now = self.now.mono;
+            self.touch(id).into_iter().for_each(|s| s.flaps.turned_bad(now));
+        }
         let auto_restart = self.services.get(id).is_some_and(|s| s.plan.auto_restart);
         let (level, next) = match after {
             Health::Unhealthy if restart => {

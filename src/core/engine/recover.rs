@@ -36,6 +36,9 @@ impl Engine {
             let message = format!("{id}: left the configuration while the supervisor was away; {next}");
             self.stop_orphan(id, message);
         }
+        if first {
+            self.settle_old_alerts();
+        }
         self.unsettled = true;
     }
 

@@ -18,6 +18,7 @@ impl Engine {
                 }
                 Some(service) if service.plan != plan || service.want == Want::Removed => {
                     service.view = None;
+                    self.alerting.mark(&id);
                     let before = mem::replace(&mut service.plan, plan);
                     changed.push((id, before));
                 }
@@ -165,8 +166,11 @@ impl Engine {
         for id in &gone {
             self.supersede(id, Goal::Ready, "it left the configuration");
             self.supersede(id, Goal::Down, "it left the configuration");
-            self.services.remove(id);
+            if let Some(service) = self.services.remove(id) {
+                self.resolve_all_of(&service);
+            }
             self.timers.keep_only(id, &[]);
+            self.timers.clear(id, Timer::Alert);
             self.out.push(Action::ReleaseUnit { service: id.clone() });
             self.out.push(Action::Forget { service: id.clone() });
         }

@@ -108,6 +108,7 @@ impl Engine {
         };
         service.op = None;
         service.view = None;
+        self.alerting.mark(id);
         self.timers.clear(id, Timer::Answer);
         let down = service.want != Want::Up || self.leaving;
         // Told by systemd itself, whatever became of the answer.

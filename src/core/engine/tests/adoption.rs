@@ -30,6 +30,8 @@ fn kept(state: State, want: Want) -> Record {
         retry_at: (state == Backoff).then(|| at(1020)),
         last_exit: None,
         reason: "as it was; and so on".into(),
+        turns: Vec::new(),
+        flapping: None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Engine;
-use crate::core::action::{Action, Entry, Outcome, Record, Want};
+use crate::core::action::{Action, Entry, EntryKind, Outcome, Record, Want};
+use crate::core::alert::{Alert, AlertKey};
 use crate::core::event::*;
 use crate::core::plan::*;
 use crate::core::snapshot::{Health, ServiceView, State};
@@ -125,7 +126,12 @@ pub fn effect(action: &Action) -> Option<String> {
         Action::Probe { plan, .. } => format!("probe {}", plan.id),
         Action::Forget { service } => format!("forget {service}"),
         Action::Leave => "leave".into(),
-        Action::Record(_) | Action::Persist { .. } | Action::Answer { .. } => return None,
+        Action::Record(_)
+        | Action::Persist { .. }
+        | Action::Answer { .. }
+        | Action::RaiseAlert(_)
+        | Action::UpdateAlert(_)
+        | Action::ResolveAlert { .. } => return None,
     })
 }
 
@@ -142,6 +148,9 @@ pub struct Rig {
     pub entries: Vec<Entry>,
     pub records: BTreeMap<Id, Record>,
     pub answers: BTreeMap<OrderId, Outcome>,
+    /// Open ones.
+    pub alerts: BTreeMap<AlertKey, Alert>,
+    alert_lines: Vec<String>,
     /// Actions whose answer is awaited.
     pub starts: BTreeMap<Id, OpId>,
     pub stops: BTreeMap<Id, OpId>,
@@ -163,6 +172,8 @@ impl Rig {
             wall_is_off: 0,
             entries: Vec::new(),
             records,
+            alerts: BTreeMap::new(),
+            alert_lines: Vec::new(),
             answers: BTreeMap::new(),
             starts: BTreeMap::new(),
             stops: BTreeMap::new(),
@@ -205,6 +216,22 @@ impl Rig {
                 }
                 Action::StopUnit { op, service, .. } => {
                     self.stops.insert(service.clone(), *op);
+                }
+                // Each has an action of its own.
+                Action::Record(Entry { kind: EntryKind::AlertRaised | EntryKind::AlertResolved, .. }) => {}
+                Action::RaiseAlert(alert) => {
+                    let twice = self.alerts.insert(alert.key.clone(), *alert.clone());
+                    assert_eq!(twice, None, "raised twice");
+                    self.alert_lines.push(format!("raised {}: {}", alert.severity.as_str(), alert.message));
+                }
+                Action::UpdateAlert(alert) => {
+                    let before = self.alerts.insert(alert.key.clone(), *alert.clone());
+                    assert!(before.is_some(), "{} is not open", alert.key);
+                    self.alert_lines.push(format!("updated {}: {}", alert.severity.as_str(), alert.message));
+                }
+                Action::ResolveAlert { key, message } => {
+                    assert!(self.alerts.remove(key).is_some(), "{key} is not open");
+                    self.alert_lines.push(format!("resolved: {message}"));
                 }
                 Action::Record(entry) => self.entries.push(entry.clone()),
                 Action::Persist { service, record } => {
@@ -368,7 +395,8 @@ impl Rig {
         plan: Plan,
         units: impl IntoIterator<Item = (&'a str, UnitSeen)>,
     ) -> Vec<String> {
-        self.engine = Engine::new(self.now(), boot, plan, self.records.clone());
+        self.engine = Engine::new(self.now(), boot, plan, self.records.clone())
+            .with_open_alerts(self.alerts.keys().cloned());
         self.starts.clear();
         self.stops.clear();
         self.resync(units)
@@ -396,6 +424,11 @@ impl Rig {
 
     pub fn run(&self, name: &str) -> InvocationId {
         self.engine.services[name].invocation.unwrap_or_else(|| panic!("{name} has no run"))
+    }
+
+    /// What became of alerts since the last call of this.
+    pub fn alert_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.alert_lines)
     }
 
     /// All messages since the last call of this.

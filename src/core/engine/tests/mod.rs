@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "the rows of a table say what they are by their columns")]
 
 mod adoption;
+mod alerts;
 mod exits;
 mod harness;
 mod orders;

@@ -5,6 +5,7 @@
 use super::*;
 use crate::core::Mono;
 use crate::core::action::Record;
+use crate::core::alert::AlertKey;
 use crate::core::service::Service;
 
 const UP: [Activity; 3] = [Activity::Active, Activity::Activating, Activity::Deactivating];
@@ -85,6 +86,8 @@ pub struct World {
     boot: u32,
     life: u32,
     pub disk: BTreeMap<Id, Record>,
+    /// Open ones, as the database has them.
+    pub alerts: BTreeSet<AlertKey>,
     units: BTreeMap<Id, Unit>,
     queue: BTreeMap<(Duration, u64), Item>,
     sequence: u64,
@@ -127,6 +130,7 @@ impl World {
             boot: 1,
             life: 0,
             disk: BTreeMap::new(),
+            alerts: BTreeSet::new(),
             units: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -192,7 +196,8 @@ impl World {
         self.life += 1;
         self.connected = true;
         let boot = format!("boot-{}", self.boot);
-        self.engine = Some(Engine::new(self.now(), &boot, self.plan.clone(), self.disk.clone()));
+        let engine = Engine::new(self.now(), &boot, self.plan.clone(), self.disk.clone());
+        self.engine = Some(engine.with_open_alerts(self.alerts.iter().cloned()));
         self.resync();
     }
 
@@ -327,6 +332,15 @@ impl World {
                 assert!(!self.left, "left twice");
                 self.left = true;
             }
+            Action::RaiseAlert(alert) => {
+                let same = |key: &&AlertKey| key.service == alert.key.service && key.kind == alert.key.kind;
+                assert_eq!(self.alerts.iter().find(same), None, "raised twice");
+                self.alerts.insert(alert.key);
+            }
+            Action::UpdateAlert(alert) => {
+                assert!(self.alerts.contains(&alert.key), "{} is not open", alert.key)
+            }
+            Action::ResolveAlert { key, .. } => assert!(self.alerts.remove(&key), "{key} is not open"),
             Action::ApplyLimits { .. } | Action::Record(_) => {}
         }
     }

@@ -1,0 +1,313 @@
+//! What somebody is told, when, and when it is over.
+
+use super::*;
+use crate::core::alert::AlertKind;
+use crate::core::sample::Sample;
+
+fn crash(rig: &mut Rig, name: &str) {
+    rig.exits(name, exited(1));
+}
+
+/// `web/down db/oom_kill`
+fn open(rig: &Rig) -> String {
+    let names = rig.alerts.keys().map(|key| {
+        let service = key.service.as_ref().map_or("-", Id::as_str);
+        format!("{service}/{}", key.kind)
+    });
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn measured(rig: &mut Rig, name: &str, sample: Sample) {
+    let samples = BTreeMap::from([(id(name), (rig.run(name), sample))]);
+    rig.tell(Event::Sampled { samples });
+}
+
+#[test]
+fn one_quick_restart_is_no_alert() {
+    let mut rig = Rig::running(svc("web"));
+    crash(&mut rig, "web");
+    rig.pass(10.0);
+    rig.up("web");
+    rig.pass(600.0);
+    assert_eq!(rig.alert_lines(), NOTHING);
+}
+
+#[test]
+fn a_restart_that_does_not_help_is_told_and_the_end_of_it_too() {
+    let mut rig = Rig::running(svc("web"));
+    crash(&mut rig, "web");
+    rig.pass(10.0);
+    rig.started("web");
+    crash(&mut rig, "web");
+    assert_eq!(
+        rig.alert_lines(),
+        ["raised warning: web is down (backoff): exited with status 1; attempt 2 of 5, restart in 20 s"]
+    );
+    rig.pass(20.0);
+    rig.up("web");
+    rig.pass(9.0);
+    assert_eq!(rig.alert_lines(), NOTHING, "it may fail at once");
+    rig.pass(2.0);
+    assert_eq!(rig.alert_lines(), ["resolved: web: down is over after 31 s: it runs again"]);
+}
+
+#[test]
+fn a_start_that_hangs_after_a_crash_is_told() {
+    let mut rig = Rig::running(svc("web").tcp());
+    crash(&mut rig, "web");
+    rig.pass(10.0);
+    rig.started("web");
+    rig.pass(9.0);
+    assert_eq!(rig.alert_lines(), NOTHING);
+    rig.pass(2.0);
+    assert_eq!(open(&rig), "web/down");
+}
+
+#[test]
+fn giving_up_makes_it_an_error_once() {
+    let mut rig = Rig::running(svc("web").retries(2));
+    crash(&mut rig, "web");
+    for delay in [10.0, 20.0] {
+        rig.pass(delay);
+        rig.started("web");
+        crash(&mut rig, "web");
+    }
+    rig.pass(5000.0);
+    assert_eq!(
+        rig.alert_lines(),
+        [
+            "raised warning: web is down (backoff): exited with status 1; attempt 2 of 2, restart in 20 s",
+            "updated error: web is down (fatal): exited with status 1; 2 restarts did not help, no further one; \
+             start it when the cause is mended",
+        ]
+    );
+    let alert = rig.alerts.values().next().unwrap();
+    assert_eq!(alert.details["last_exit"]["code"], 1);
+    assert_eq!(alert.details["state"], "fatal");
+    rig.stop("web");
+    assert_eq!(open(&rig), "", "somebody wants it down");
+}
+
+#[test]
+fn a_critical_service_is_told_at_once() {
+    let mut rig = Rig::running(svc("web").with(|s| s.critical = true));
+    crash(&mut rig, "web");
+    assert_eq!(
+        rig.alert_lines(),
+        ["raised critical: web is down (backoff): exited with status 1; attempt 1 of 5, restart in 10 s"]
+    );
+}
+
+#[test]
+fn the_root_is_told_and_names_those_that_it_takes_with_it() {
+    let mut rig = Rig::new(plan([
+        svc("db").with(|s| s.critical = true),
+        svc("web").needs("db").with(|s| s.critical = true),
+        svc("edge").needs("web"),
+    ]));
+    for name in ["db", "web", "edge"] {
+        rig.up(name);
+    }
+    crash(&mut rig, "db");
+    crash(&mut rig, "web");
+    crash(&mut rig, "edge");
+    rig.pass(9.9);
+    assert_eq!(open(&rig), "db/down");
+    let affected = |rig: &Rig| rig.alerts.values().next().unwrap().details["affected"].clone();
+    assert_eq!(affected(&rig), serde_json::json!(["edge", "web"]));
+    // What it took with it comes back after it, and nothing more is said.
+    rig.pass(0.2);
+    for name in ["db", "web", "edge"] {
+        rig.up(name);
+    }
+    rig.pass(600.0);
+    assert_eq!(open(&rig), "");
+    assert!(rig.alert_lines().iter().all(|line| line.contains("db")));
+}
+
+#[test]
+fn an_alert_whose_cause_shows_later_goes_into_that_of_the_root() {
+    let critical = |s: &mut ServicePlan| s.critical = true;
+    let mut rig = Rig::new(plan([svc("db").with(critical), svc("web").needs("db").with(critical)]));
+    rig.up("db");
+    rig.up("web");
+    crash(&mut rig, "web");
+    assert_eq!(open(&rig), "web/down");
+    crash(&mut rig, "db");
+    assert_eq!(open(&rig), "db/down");
+    assert!(rig.alert_lines().contains(
+        &"resolved: web: down is over after 0 ms: it comes from db, whose alert names it".to_owned()
+    ));
+}
+
+#[test]
+fn illness_is_told_where_no_restart_cures_it() {
+    let mut rig = Rig::running(svc("web").tcp().with(|s| s.auto_restart = false));
+    for _ in 0..3 {
+        rig.pass(30.0);
+        rig.probed("web", false);
+    }
+    assert_eq!(
+        rig.alert_lines(),
+        ["raised error: web is unhealthy: connection refused; left running, auto_restart is off"]
+    );
+    let probes = rig.alerts.values().next().unwrap().details["last_probes"].clone();
+    assert_eq!(probes.as_array().unwrap().len(), 4);
+    assert_eq!(probes[3]["message"], "connection refused");
+    rig.pass(30.0);
+    rig.probed("web", true);
+    assert_eq!(rig.alert_lines(), ["resolved: web: unhealthy is over after 30 s: it is healthy"]);
+}
+
+#[test]
+fn degraded_is_told_when_it_lasts() {
+    let mut rig = Rig::running(svc("web").tcp());
+    for expected in ["", "web/degraded"] {
+        rig.pass(30.0);
+        rig.probed_with("web", rig.run("web"), false, true, "HTTP 503");
+        assert_eq!(open(&rig), expected);
+    }
+    rig.pass(30.0);
+    rig.probed("web", true);
+    assert_eq!(open(&rig), "");
+}
+
+#[test]
+fn a_service_that_fails_whenever_its_attempts_are_forgotten_is_flapping() {
+    let mut rig = Rig::running(svc("web"));
+    for n in 1..=5 {
+        rig.pass(61.0);
+        crash(&mut rig, "web");
+        assert_eq!(rig.attempt("web"), 1, "failure {n}");
+        assert_eq!(open(&rig), if n < 5 { "" } else { "web/flapping" });
+        rig.pass(10.0);
+        rig.up("web");
+    }
+    assert_eq!(
+        rig.alert_lines(),
+        [
+            "raised warning: web is flapping: it failed 5 times in 4 min 48 s after it had seemed well; restarts go \
+          on, but they do not cure it"
+        ]
+    );
+    assert!(rig.view("web").flapping.is_some());
+    let made_from = svc("web");
+    let run = rig.run("web").0;
+    rig.crash(plan([svc("web")]), [("web", unit(Activity::Active, run, &made_from))]);
+    assert!(rig.view("web").flapping.is_some(), "the next daemon knows it");
+    rig.pass(1300.0);
+    assert_eq!(open(&rig), "");
+    assert!(rig.view("web").flapping.is_none());
+    let told = rig.lines();
+    assert_eq!(told.iter().filter(|line| line.contains("flapping")).count(), 2, "{told:#?}");
+}
+
+#[test]
+fn going_on_without_end_is_told_once() {
+    let mut rig = Rig::running(svc("web").retries(1).with(|s| {
+        s.restart.after_max_retries = AfterMaxRetries::KeepTrying;
+    }));
+    for delay in [10.0, 300.0, 300.0, 300.0] {
+        crash(&mut rig, "web");
+        rig.pass(delay);
+        rig.started("web");
+    }
+    let told = rig.alert_lines();
+    let raised =
+        |kind: &str| told.iter().filter(|line| line.starts_with("raised") && line.contains(kind)).count();
+    assert_eq!((raised("without success"), raised("is down")), (1, 1), "{told:#?}");
+}
+
+#[test]
+fn limits_are_told_before_they_are_reached() {
+    let limits = Limits { memory_bytes: Some(100 << 20), ..Limits::default() };
+    let mut rig = Rig::running(svc("web").with(|s| s.limits = limits));
+    let memory = |mib: u64| Sample { memory: Some(mib << 20), ..Sample::default() };
+    rig.lines();
+    for mib in [50, 95, 96, 82, 70] {
+        rig.pass(30.0);
+        measured(&mut rig, "web", memory(mib));
+    }
+    assert_eq!(
+        rig.alert_lines(),
+        [
+            "raised warning: web: memory is 95 MiB of 100 MiB, warned from 90 %; at the limit the kernel kills it",
+            "resolved: web: memory is over after 1 min 30 s: it is well below its limit again",
+        ]
+    );
+    assert_eq!(
+        rig.lines(),
+        [
+            "web: memory is 95 MiB of 100 MiB, warned from 90 %; at the limit the kernel kills it",
+            "web: memory is no longer near its limit",
+        ]
+    );
+}
+
+#[test]
+fn an_oom_kill_is_told_until_it_ran_long_enough() {
+    let mut rig = Rig::running(svc("web"));
+    rig.exits("web", killed(9, ExitResult::OomKill));
+    assert_eq!(open(&rig), "web/oom_kill");
+    rig.pass(10.0);
+    rig.up("web");
+    rig.pass(59.0);
+    assert_eq!(open(&rig), "web/oom_kill");
+    rig.pass(2.0);
+    assert_eq!(open(&rig), "");
+    // A part of it is killed, and it goes on.
+    for kills in [0, 1] {
+        measured(&mut rig, "web", Sample { oom_kills: Some(kills), ..Sample::default() });
+    }
+    assert_eq!(open(&rig), "web/oom_kill");
+    rig.pass(61.0);
+    assert_eq!(open(&rig), "");
+}
+
+#[test]
+fn what_the_last_daemon_told_is_not_told_again_and_what_is_over_is_resolved() {
+    let both = || plan([svc("web"), svc("db")]);
+    let mut rig = Rig::new(both());
+    rig.up("web");
+    rig.up("db");
+    for name in ["web", "db"] {
+        rig.exits(name, killed(9, ExitResult::OomKill));
+    }
+    rig.pass(10.0);
+    rig.started("web");
+    crash(&mut rig, "web");
+    rig.up("db");
+    rig.tell(Event::OwnTrouble { kind: AlertKind::Database, trouble: Some("the disk is full".into()) });
+    let before = "-/database db/oom_kill web/down web/oom_kill";
+    assert_eq!(open(&rig), before);
+    let keys: Vec<_> = rig.alerts.keys().filter(|key| key.service.is_some()).cloned().collect();
+    let run = rig.run("db").0;
+    let made_from = svc("db");
+    rig.crash(both(), [("db", unit(Activity::Active, run, &made_from))]);
+    assert_eq!(rig.alerts.keys().cloned().collect::<Vec<_>>(), keys, "the same ones, and no other");
+    rig.crash(plan([svc("web")]), []);
+    assert_eq!(open(&rig), "web/down web/oom_kill");
+}
+
+#[test]
+fn a_short_loss_of_systemd_is_no_alert() {
+    let lost = |rig: &mut Rig, trouble: Option<&str>| {
+        rig.tell(Event::OwnTrouble { kind: AlertKind::Systemd, trouble: trouble.map(Into::into) });
+    };
+    let mut rig = Rig::running(svc("web"));
+    lost(&mut rig, Some("the connection to systemd is lost"));
+    rig.pass(9.0);
+    lost(&mut rig, None);
+    rig.pass(60.0);
+    assert_eq!(rig.alert_lines(), NOTHING);
+    lost(&mut rig, Some("the connection to systemd is lost"));
+    rig.pass(11.0);
+    lost(&mut rig, None);
+    assert_eq!(
+        rig.alert_lines(),
+        [
+            "raised error: the connection to systemd is lost",
+            "resolved: the supervisor: systemd is over after 1 s: it works again",
+        ]
+    );
+}

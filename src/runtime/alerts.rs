@@ -1,0 +1,149 @@
+//! What the outside adds to alerts: the last lines of a service's log, and who has seen them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+use tracing::debug;
+
+use super::clock;
+use crate::control::{Acknowledged, AlertQuery, History};
+use crate::core::action::{Entry, EntryKind, Level};
+use crate::core::alert::AlertKey;
+use crate::core::plan::{Id, Probe, ServicePlan};
+use crate::journal::{self, LogRequest};
+use crate::place::Scope;
+use crate::store::Store;
+use crate::systemd::name;
+
+/// Lines of the log in an alert.
+const LINES: u32 = 20;
+/// Characters of each.
+const LINE: usize = 400;
+/// Readers of the journal at once; more alerts wait for their turn,
+const READERS: usize = 2;
+/// but no more than so many: in a landslide the log of each is not what helps.
+const WAITING: usize = 64;
+/// What a service wrote in its last moment needs a moment to get into the journal.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Shorter values of the environment hide nothing, and masking them would hide the log.
+const SECRET: usize = 6;
+
+/// Adds logs to alerts, a few at a time.
+#[derive(Debug)]
+pub struct Logs {
+    readers: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { readers: Arc::new(Semaphore::new(READERS)), waiting: Arc::new(Semaphore::new(WAITING)) }
+    }
+}
+
+impl Logs {
+    /// Reads the end of the log of a service and adds it to its alert, whenever it can be had. Returns at once.
+    pub fn add(&self, scope: Scope, plan: Arc<ServicePlan>, key: AlertKey, store: Store) {
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
+            let omitted = "too many alerts at once; `supervisorctl logs` has it";
+            return store.alert_detail(key, "log_omitted", omitted.into());
+        };
+        let readers = Arc::clone(&self.readers);
+        tokio::spawn(async move {
+            let _place = place;
+            let _turn = readers.acquire_owned().await;
+            tokio::time::sleep(SETTLE).await;
+            let request = LogRequest {
+                service: plan.id.clone(),
+                unit: name::service_unit(&plan.id),
+                lines: LINES,
+                since: None,
+                grep: None,
+                after: None,
+            };
+            match journal::query(scope, &request).await {
+                Ok(lines) => {
+                    let lines: Vec<String> =
+                        lines.into_iter().map(|line| shown(line.message, &plan)).collect();
+                    store.alert_detail(key, "log", lines.into());
+                }
+                Err(error) => {
+                    debug!("{key}: the log could not be added: {error}");
+                    store.alert_detail(key, "log_omitted", error.to_string().into());
+                }
+            }
+        });
+    }
+}
+
+/// A line without secrets of the configuration, bounded.
+fn shown(mut line: String, plan: &ServicePlan) -> String {
+    let headers = match &plan.health.probe {
+        Probe::Http(http) => Some(&http.headers),
+        _ => None,
+    };
+    let secrets = plan.exec.environment.values().chain(headers.into_iter().flat_map(BTreeMap::values));
+    for secret in secrets.filter(|secret| secret.0.len() >= SECRET) {
+        if line.contains(&secret.0) {
+            line = line.replace(&secret.0, "***");
+        }
+    }
+    match line.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// Notes that somebody has seen an alert. Doing so again changes nothing.
+pub fn acknowledge(store: Store, alert: i64, origin: String, answer: oneshot::Sender<Acknowledged>) {
+    tokio::spawn(async move {
+        let query = AlertQuery { id: Some(alert), limit: 1, ..AlertQuery::default() };
+        let mut row = match store.alerts(query).await {
+            Ok(rows) => rows.into_iter().next(),
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        if let Some(row) = row.as_mut().filter(|row| row.acknowledged_at.is_none()) {
+            let now = clock::now().wall;
+            row.acknowledged_at = Some(now);
+            store.acknowledge(alert, now);
+            let entry = entry(alert, row.service.as_deref(), &row.kind, &origin);
+            super::supervise::log(&entry);
+            store.event(&entry, now);
+            store.flushed(Duration::from_millis(250)).await;
+        }
+        drop(answer.send(Ok(row)));
+    });
+}
+
+fn entry(alert: i64, service: Option<&str>, kind: &str, origin: &str) -> Entry {
+    let whose = service.unwrap_or("the supervisor");
+    Entry {
+        service: service.and_then(|id| Id::new(id).ok()),
+        kind: EntryKind::AlertAcknowledged,
+        level: Level::Info,
+        message: format!("{whose}: alert {alert} ({kind}) was acknowledged by {origin}"),
+        details: BTreeMap::from([("alert_id", alert.into()), ("origin", origin.into())]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::Secret;
+
+    #[test]
+    fn lines_of_the_log_show_no_secret_and_are_bounded() {
+        let mut plan = ServicePlan::new(Id::new("web").unwrap(), "/bin/x");
+        plan.exec.environment =
+            [("PASSWORD".into(), Secret("hunter22".into())), ("X".into(), Secret("a".into()))].into();
+        for (line, expected) in [
+            ("connecting with hunter22 as a user", "connecting with *** as a user".to_owned()),
+            (&"ä".repeat(LINE), "ä".repeat(LINE)),
+            (&"ä".repeat(LINE + 1), format!("{}…", "ä".repeat(LINE))),
+        ] {
+            assert_eq!(shown(line.to_owned(), &plan), expected);
+        }
+    }
+}
