@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, Changed, Configs, Control, EventQuery, EventRow, History, HistoryError, ReloadReport,
-    Request as Asked,
+    About, Changed, Configs, Control, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery,
+    MetricRow, ReloadReport, Request as Asked, Spread,
 };
 use crate::core::action::Outcome;
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -69,12 +69,14 @@ pub(crate) struct World {
     pub(crate) router: Router,
     /// `verb service origin`, in the order in which the loop saw them.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    queries: Arc<Mutex<Vec<EventQuery>>>,
+    past: Past,
     snapshot: watch::Sender<Arc<Snapshot>>,
     _configs: watch::Sender<Arc<Configs>>,
 }
 
-struct Past(Arc<Mutex<Vec<EventQuery>>>);
+/// Questions about events, questions about metrics, and rows that were added.
+#[derive(Clone, Default)]
+struct Past(Arc<Mutex<Vec<EventQuery>>>, Arc<Mutex<Vec<MetricQuery>>>, Arc<Mutex<Vec<MetricRow>>>);
 
 impl History for Past {
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
@@ -91,6 +93,26 @@ impl History for Past {
             .collect();
         self.0.lock().unwrap().push(query);
         Box::pin(async move { if broken { Err(HistoryError("disk I/O error".into())) } else { Ok(rows) } })
+    }
+
+    fn metrics(&self, query: MetricQuery) -> BoxFuture<'_, Result<Vec<MetricPoint>, HistoryError>> {
+        let of = |avg: f64| Some(Spread { min: avg / 2.0, avg, max: avg * 2.0 });
+        let point = MetricPoint {
+            at: query.since,
+            samples: 3,
+            cpu_percent: of(10.0),
+            memory_mb: of(64.0),
+            response_time_ms: None,
+            tasks: Some(4),
+            throttled: None,
+            health: Some(Health::Healthy),
+        };
+        self.1.lock().unwrap().push(query);
+        Box::pin(async move { Ok(vec![point]) })
+    }
+
+    fn add_metrics(&self, rows: Vec<MetricRow>) {
+        self.2.lock().unwrap().extend(rows);
     }
 }
 
@@ -127,11 +149,10 @@ pub(crate) fn world() -> World {
         started_at: Wall(0),
         config_path: "/etc/c.json".into(),
     };
-    let (asked, queries) = (Arc::default(), Arc::default());
+    let (asked, past) = (Arc::default(), Past::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
-    let control =
-        Control::new(requests, snapshots, all_configs, Arc::new(about), Arc::new(Past(Arc::clone(&queries))));
-    World { router: super::router(control), asked, queries, snapshot, _configs: configs }
+    let control = Control::new(requests, snapshots, all_configs, Arc::new(about), Arc::new(past.clone()));
+    World { router: super::router(control), asked, past, snapshot, _configs: configs }
 }
 
 fn enter(snapshot: &watch::Sender<Arc<Snapshot>>, service: &Id, state: State) {
@@ -521,7 +542,7 @@ async fn events_are_paged_and_filtered() {
     let path =
         "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7&after=3";
     assert_eq!(world.get(path).await.0, 200);
-    let last = world.queries.lock().unwrap().pop().unwrap();
+    let last = world.past.0.lock().unwrap().pop().unwrap();
     assert_eq!(
         last,
         EventQuery {

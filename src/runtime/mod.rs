@@ -13,6 +13,7 @@
 mod clock;
 mod courier;
 mod journal_gaps;
+mod measuring;
 mod reload;
 mod setup;
 mod supervise;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use crate::config::{Loaded, Problem};
 use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
+use crate::core::sample::Sample;
 use crate::journal::Ended;
 use crate::store::Trouble;
 
@@ -36,6 +38,8 @@ enum Input {
     Loaded(Box<Result<Loaded, Vec<Problem>>>),
     /// What the journal knows of runs that vanished; `None` for those it does not know.
     Ended(BTreeMap<InvocationId, Option<Ended>>),
+    /// A round of measuring.
+    Sampled(BTreeMap<Id, (InvocationId, Sample)>),
     /// The database cannot be written, or can be again.
     Trouble(Trouble),
 }

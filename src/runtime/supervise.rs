@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -10,12 +11,13 @@ use tracing::{debug, error, info, warn};
 
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
-use super::{Input, clock, reload};
+use super::{Input, clock, measuring, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::{Configs, Request};
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
-use crate::core::event::{Event, OrderId, UnitSeen, Verb};
+use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits};
+use crate::core::sample::Sample;
 use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
@@ -50,6 +52,7 @@ pub struct Loop {
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub configs: watch::Sender<Arc<Configs>>,
+    pub metrics_interval: watch::Sender<Duration>,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -96,6 +99,7 @@ pub struct Ends {
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub configs: watch::Sender<Arc<Configs>>,
+    pub metrics_interval: watch::Sender<Duration>,
 }
 
 impl Loop {
@@ -109,7 +113,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, configs } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, configs, metrics_interval } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -123,6 +127,7 @@ impl Loop {
             to_inputs,
             snapshot,
             configs,
+            metrics_interval,
             stop_services_on_exit,
             state,
         }
@@ -353,7 +358,7 @@ impl Loop {
                 };
                 log(&entry);
                 store.event(&entry, clock::now().wall);
-                store.flushed(std::time::Duration::from_millis(250)).await;
+                store.flushed(Duration::from_millis(250)).await;
             }
             drop(answer.send(sent));
         });
@@ -370,8 +375,22 @@ impl Loop {
                 // The picture is taken anew: it is older than the answers of the journal.
                 self.manager.resync(Arc::new(self.engine.plan().clone()));
             }
+            Input::Sampled(samples) => self.sampled(samples),
             Input::Trouble(trouble) => self.trouble(&trouble),
         }
+    }
+
+    /// The engine first: what is kept is what it took for the current runs.
+    fn sampled(&mut self, samples: BTreeMap<Id, (InvocationId, Sample)>) {
+        let measured: Vec<(Id, InvocationId)> = samples.iter().map(|(id, of)| (id.clone(), of.0)).collect();
+        self.decide(Event::Sampled { samples });
+        let (snapshot, at) = (self.engine.snapshot(), clock::now().wall);
+        let row = |(id, invocation): &(Id, InvocationId)| {
+            let view = snapshot.services.get(id).filter(|view| view.invocation == Some(*invocation))?;
+            Some(measuring::row(view, view.usage.as_ref()?, at))
+        };
+        let rows: Vec<_> = measured.iter().filter_map(row).collect();
+        self.store.metrics(rows);
     }
 
     fn trouble(&self, trouble: &Trouble) {
@@ -459,6 +478,10 @@ impl Loop {
         }
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
+        self.store.retain(loaded.settings.retention_days);
+        self.metrics_interval.send_if_modified(|interval| {
+            std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
+        });
         self.configs.send_replace(Arc::new(loaded.effective));
         self.decide(Event::PlanChanged { plan: loaded.plan, origin });
         self.set_group_limits(&groups.into_iter().map(|(id, group)| (id, group.limits)).collect());

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Class, StoreError, class};
 use super::pending::Batch;
-use super::{rows, schema};
+use super::{metrics, retention, rows, schema};
 use crate::core::Wall;
 use crate::core::action::Record;
 use crate::core::plan::Id;
@@ -104,8 +104,19 @@ impl Database {
         for line in &batch.events {
             row(&|| format!("event {}", line.kind), rows::put_event(&change, line))?;
         }
+        for metric in &batch.metrics {
+            row(&|| format!("a sample of {}", metric.service), metrics::put(&change, metric))?;
+        }
         change.commit()?;
         Ok(refused)
+    }
+
+    /// Deletes a few rows that are too old or too many; `true` if there may be more. One short transaction.
+    pub fn clean(&mut self, older_than: Wall) -> Result<bool, StoreError> {
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let more = retention::clean(&change, older_than)?;
+        change.commit()?;
+        Ok(more)
     }
 
     /// Copies the write-ahead log into the file, as far as no reader needs it. An error only means: later.

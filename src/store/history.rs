@@ -1,4 +1,4 @@
-//! Reading events, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
+//! Reading events and metrics, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 
 use super::error::{Class, StoreError, class};
 use super::writer::Shared;
-use super::{Store, file, rows};
-use crate::control::{EventQuery, EventRow, History, HistoryError};
+use super::{Store, file, metrics, rows};
+use crate::control::{EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery, MetricRow};
 
 /// Rows of one answer at most, whatever is asked for.
 const PAGE: u32 = 1_000;
@@ -16,17 +16,39 @@ const PAGE: u32 = 1_000;
 impl History for Store {
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
         let (path, shared) = (self.path.clone(), self.shared.clone());
+        Box::pin(async move { off_the_loop(move || read(&path, &shared, |path| events(path, &query))).await })
+    }
+
+    fn metrics(&self, query: MetricQuery) -> BoxFuture<'_, Result<Vec<MetricPoint>, HistoryError>> {
+        let (path, shared) = (self.path.clone(), self.shared.clone());
         Box::pin(async move {
-            match tokio::task::spawn_blocking(move || read(&path, &shared, &query)).await {
-                Ok(answer) => answer,
-                Err(error) => Err(HistoryError(error.to_string())),
-            }
+            off_the_loop(move || {
+                read(&path, &shared, |path| metrics::series(&file::read_only(path)?, &query))
+            })
+            .await
         })
+    }
+
+    fn add_metrics(&self, rows: Vec<MetricRow>) {
+        Store::metrics(self, rows);
     }
 }
 
-fn read(path: &Path, shared: &Shared, query: &EventQuery) -> Result<Vec<EventRow>, HistoryError> {
-    events(path, query).map_err(|error| {
+async fn off_the_loop<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, HistoryError> + Send + 'static,
+) -> Result<T, HistoryError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(answer) => answer,
+        Err(error) => Err(HistoryError(error.to_string())),
+    }
+}
+
+fn read<T>(
+    path: &Path,
+    shared: &Shared,
+    ask: impl FnOnce(&Path) -> rusqlite::Result<T>,
+) -> Result<T, HistoryError> {
+    ask(path).map_err(|error| {
         if class(&error) == Class::Corrupt {
             shared.change(|queue| queue.suspect = true);
         }

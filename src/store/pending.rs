@@ -1,8 +1,10 @@
-//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`].
+//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`], metrics by
+//! [`MAX_METRICS`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::control::MetricRow;
 use crate::core::Wall;
 use crate::core::action::Record;
 use crate::core::plan::Id;
@@ -12,6 +14,11 @@ use crate::core::snapshot::ServiceView;
 pub(super) const MAX_EVENTS: usize = 10_000;
 /// So many events go into one transaction, to keep it short for other programs.
 const BATCH_EVENTS: usize = 1_000;
+
+/// So many rows of metrics wait at most, some 4 MiB; the oldest go first, and no event ever for them.
+pub(super) const MAX_METRICS: usize = 30_000;
+/// So many of them go into one transaction.
+const BATCH_METRICS: usize = 1_000;
 
 /// An event as its row will be.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +62,7 @@ pub(super) struct Batch {
     pub services: Vec<(Id, Kept)>,
     pub gap: Option<Gap>,
     pub events: VecDeque<EventLine>,
+    pub metrics: VecDeque<MetricRow>,
     /// Everything up to this number is on disk once the batch is.
     pub upto: u64,
 }
@@ -66,6 +74,7 @@ pub(super) struct Pending {
     dirty: BTreeMap<Id, Parts>,
     forgotten: BTreeSet<Id>,
     events: VecDeque<EventLine>,
+    metrics: VecDeque<MetricRow>,
     gap: Option<Gap>,
     handed: u64,
 }
@@ -102,13 +111,23 @@ impl Pending {
         self.bound();
     }
 
+    /// Nobody waits for these: they are not in [`Self::handed`].
+    pub fn metrics(&mut self, rows: impl IntoIterator<Item = MetricRow>) {
+        self.metrics.extend(rows);
+        self.bound();
+    }
+
     /// How much was handed in so far.
     pub fn handed(&self) -> u64 {
         self.handed
     }
 
     pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.forgotten.is_empty() && self.events.is_empty() && self.gap.is_none()
+        self.dirty.is_empty()
+            && self.forgotten.is_empty()
+            && self.events.is_empty()
+            && self.metrics.is_empty()
+            && self.gap.is_none()
     }
 
     /// Everything has to be written again: the file is another one.
@@ -136,6 +155,7 @@ impl Pending {
             services,
             gap: self.gap.take(),
             events,
+            metrics: self.metrics.drain(..self.metrics.len().min(BATCH_METRICS)).collect(),
             upto: self.events.front().map_or(self.handed, |next| next.seq - 1),
         }
     }
@@ -153,6 +173,8 @@ impl Pending {
         }
         let newer = std::mem::replace(&mut self.events, batch.events);
         self.events.extend(newer);
+        let newer = std::mem::replace(&mut self.metrics, batch.metrics);
+        self.metrics.extend(newer);
         self.gap = match (batch.gap, self.gap) {
             (Some(a), Some(b)) => Some(Gap { count: a.count + b.count, first: a.first, last: b.last }),
             (a, b) => a.or(b),
@@ -168,12 +190,13 @@ impl Pending {
             gap.count += 1;
             gap.last = lost.at;
         }
+        self.metrics.drain(..self.metrics.len().saturating_sub(MAX_METRICS));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{id, record};
+    use super::super::testing::{id, metric, record};
     use super::*;
 
     fn line(at: i64) -> EventLine {
@@ -251,6 +274,25 @@ mod tests {
         pending.give_back(batch);
         let gap = pending.take().gap.unwrap();
         assert_eq!(gap, Gap { count: 1025, first: Wall(0), last: Wall(1024) });
+    }
+
+    #[test]
+    fn metrics_are_bounded_and_displace_no_event() {
+        let mut pending = Pending::default();
+        pending.event(line(1));
+        let row = |n: usize| MetricRow { at: Wall(n as i64), ..metric("a", 0) };
+        pending.metrics((0..MAX_METRICS + 5).map(row));
+        let batch = pending.take();
+        assert_eq!((batch.events.len(), batch.upto), (1, 1), "nobody waits for metrics");
+        assert_eq!((batch.metrics.len(), batch.metrics[0].at), (BATCH_METRICS, Wall(5)));
+        pending.metrics((0..10).map(row));
+        pending.give_back(batch);
+        assert_eq!(pending.metrics.len(), MAX_METRICS);
+        let again = pending.take();
+        assert_eq!((again.events.len(), again.metrics[0].at), (1, Wall(15)), "oldest first, in order");
+        while !pending.is_empty() {
+            pending.take();
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn stamp(at: Wall) -> String {
 }
 
 /// The moment in a column; other programs write `T`, `Z`, an offset, or no fraction.
-fn moment(text: &str) -> Option<Wall> {
+pub(super) fn moment(text: &str) -> Option<Wall> {
     let absolute = text.parse::<Timestamp>();
     let utc = |civil: DateTime| civil.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
     let time = absolute.or_else(|_| text.parse::<DateTime>().and_then(utc));
