@@ -11,7 +11,7 @@ use crate::config::Problem;
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::Verb;
 use crate::core::plan::{Id, ServicePlan};
-use crate::core::snapshot::Snapshot;
+use crate::core::snapshot::{Health, Snapshot};
 use crate::core::time::Wall;
 
 /// A change that somebody asks for, with the place for its answer.
@@ -176,6 +176,72 @@ pub struct AlertRow {
 /// What became of an acknowledgement: the row, or `None` where there is no such alert.
 pub type Acknowledged = Result<Option<AlertRow>, HistoryError>;
 
+/// A row of the metrics table. `None`: not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricRow {
+    /// Of this host, or of another monitor's.
+    pub service: Id,
+    /// When it was measured.
+    pub at: Wall,
+    /// 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// MiB.
+    pub memory_mb: Option<f64>,
+    /// What the probes said.
+    pub health: Option<Health>,
+    /// How long the last probe took.
+    pub response_time_ms: Option<f64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+    /// Share of CPU periods in which it was held back: 0 to 1.
+    pub throttled: Option<f64>,
+}
+
+/// Which part of a series a reader wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricQuery {
+    /// Of this service.
+    pub service: Id,
+    /// Not older than this.
+    pub since: Wall,
+    /// Older than this.
+    pub until: Wall,
+    /// At most so many points; rows that share one are put together.
+    pub points: u32,
+}
+
+/// Several rows of one service, put together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricPoint {
+    /// Of the oldest of them.
+    pub at: Wall,
+    /// How many.
+    pub samples: u64,
+    /// 100 is one core.
+    pub cpu_percent: Option<Spread>,
+    /// MiB.
+    pub memory_mb: Option<Spread>,
+    /// Of the probe.
+    pub response_time_ms: Option<Spread>,
+    /// The most.
+    pub tasks: Option<u64>,
+    /// The mean.
+    pub throttled: Option<f64>,
+    /// The worst.
+    pub health: Option<Health>,
+}
+
+/// Least, mean and most of some values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The mean.
+    pub avg: f64,
+    /// The most.
+    pub max: f64,
+}
+
 /// Why the past could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("what is kept in the database cannot be read: {0}")]
@@ -191,6 +257,12 @@ pub trait History: Send + Sync {
 
     /// How many events of that kind there were since then.
     fn count(&self, kind: EntryKind, since: Wall) -> BoxFuture<'_, Result<u64, HistoryError>>;
+
+    /// A series, oldest first.
+    fn metrics(&self, query: MetricQuery) -> BoxFuture<'_, Result<Vec<MetricPoint>, HistoryError>>;
+
+    /// Adds rows to it. Returns at once; they are written when the database can be.
+    fn add_metrics(&self, rows: Vec<MetricRow>);
 }
 
 /// The daemon ended before it could answer.

@@ -9,7 +9,7 @@
 //!       '------------------ answers come back as Events --------'
 //! ```
 //!
-//! `core` decides and touches nothing; the adapters (`systemd`, `probe`, `store`, `journal`, `http`) touch the world
+//! `core` decides and touches nothing; the adapters (`systemd`, `probe`, `resource`, `store`, `push`, `journal`, `http`) touch the world
 //! and decide nothing; `runtime` is the one loop between them.
 
 pub mod cli;
@@ -20,6 +20,7 @@ pub mod http;
 pub mod journal;
 pub mod place;
 pub mod probe;
+pub mod resource;
 pub mod runtime;
 #[allow(unsafe_code)]
 pub mod sandbox;

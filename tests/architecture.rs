@@ -127,7 +127,7 @@ fn core_is_pure(source: &Source) -> Vec<String> {
 
 /// Adapters know `core` and the shared words, never each other nor who drives them.
 fn adapters_stay_apart(source: &Source) -> Vec<String> {
-    const ADAPTERS: [&str; 5] = ["systemd", "probe", "store", "journal", "http"];
+    const ADAPTERS: [&str; 7] = ["systemd", "probe", "resource", "store", "push", "journal", "http"];
     const DRIVERS: [&str; 2] = ["runtime", "cli"];
     let own = module_of(&source.path);
     if !ADAPTERS.contains(&own) {

@@ -79,6 +79,8 @@ pub(super) enum Command {
     },
     /// Show what happened
     Events(Events),
+    /// Draw what a service used
+    Metrics(Metrics),
     /// Read the configuration again and apply what changed
     Reload {
         /// Only say what would change
@@ -151,6 +153,18 @@ pub(super) struct Events {
     /// Number of events
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) lines: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Metrics {
+    #[arg(value_name = "SERVICE")]
+    pub(super) service: String,
+    /// Not older than this: 30m, 6h, 7d, or a time such as 2026-01-31T08:15:00Z
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub(super) since: String,
+    /// Points of the series [default: what fits]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(super) points: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod failure;
 mod logs;
+mod metrics;
 mod orders;
 mod out;
 mod reload;
@@ -98,6 +99,7 @@ async fn with_daemon(
         Command::Tail(wanted) => logs::logs(client, out, places.scope, &wanted, 10).await,
         Command::Health { service } => show::health(client, out, service.as_deref()).await,
         Command::Events(wanted) => show::events(client, out, &wanted).await,
+        Command::Metrics(wanted) => metrics::metrics(client, out, &wanted).await,
         Command::Reload { dry_run } => reload::reload(client, out, dry_run).await,
         Command::Update => reload::reload(client, out, false).await,
         Command::Reread => reload::reload(client, out, true).await,

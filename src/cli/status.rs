@@ -24,7 +24,11 @@ pub(super) async fn status(client: &Client, out: &mut Out, patterns: &[String]) 
             status.supervisor.config_path
         ))?;
     } else {
-        let text = render(&status, Timestamp::now(), out.style);
+        let mut text = render(&status, Timestamp::now(), out.style);
+        // One service by its name: all that is known of it.
+        if let ([_], 1, Some(service)) = (patterns, status.services.len(), status.services.values().next()) {
+            text.push_str(&details(service));
+        }
         out.text(&text)?;
     }
     if status.services.values().all(is_well) { Ok(()) } else { Err(Failure::Unwell) }
@@ -39,6 +43,30 @@ pub(super) fn is_well(service: &Service) -> bool {
 pub(super) fn render(status: &Status, now: Timestamp, style: Style) -> String {
     let rows: Vec<[Cell; 7]> = status.services.values().map(|service| row(service, now)).collect();
     table(["NAME", "STATE", "HEALTH", "PID", "UPTIME", "RESTARTS", "WHY"], &rows, style)
+}
+
+/// What it uses, a figure per line; nothing where nothing was measured.
+fn details(service: &Service) -> String {
+    let usage = service.usage.clone().unwrap_or_default();
+    let mib = |value: Option<f64>| value.map(|mib| format!("{mib:.1} MiB"));
+    let percent = |value: Option<f64>| value.map(|percent| format!("{percent:.1} %"));
+    let rate = |value: Option<f64>| value.map(|bytes| format!("{:.1} KiB/s", bytes / 1024.0));
+    let lines = [
+        ("cpu", percent(service.cpu_percent)),
+        ("memory", mib(service.memory_mb)),
+        ("memory peak", mib(usage.memory_peak_mb)),
+        ("tasks", service.tasks.map(|tasks| tasks.to_string())),
+        ("held back by its CPU limit", percent(usage.throttled.map(|share| share * 100.0))),
+        ("waited for CPU", percent(usage.pressure_cpu)),
+        ("waited for memory", percent(usage.pressure_memory)),
+        ("waited for I/O", percent(usage.pressure_io)),
+        ("reads", rate(usage.io_read)),
+        ("writes", rate(usage.io_write)),
+        ("killed for want of memory", usage.oom_kills.filter(|n| *n > 0).map(|n| format!("{n} processes"))),
+    ];
+    let lines = lines.into_iter().filter_map(|(name, value)| Some(format!("  {name:<27} {}\n", value?)));
+    let text: String = lines.collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 fn row(service: &Service, now: Timestamp) -> [Cell; 7] {
@@ -148,6 +176,24 @@ mod tests {
         db              backoff  unknown  -     -          3         exited with status 1; next try in 12 s
         old             stopped  unknown  -     -          0         disabled in the configuration
         pharma          stopped  unknown  -     -          0         started with the supervisor; waiting for db
+        ");
+    }
+
+    #[test]
+    fn details_are_what_was_measured() {
+        assert_eq!(details(&service("a", &[], &[])), "");
+        let usage =
+            crate::http::dto::Usage { throttled: Some(0.5), oom_kills: Some(0), ..Default::default() };
+        let busy = Service {
+            cpu_percent: Some(12.34),
+            memory_mb: Some(99.0),
+            usage: Some(usage),
+            ..service("a", &[], &[])
+        };
+        insta::assert_snapshot!(details(&busy), @r"
+        cpu                         12.3 %
+        memory                      99.0 MiB
+        held back by its CPU limit  50.0 %
         ");
     }
 

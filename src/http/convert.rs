@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::dto;
-use crate::control::{Changed, EventRow, ReloadReport};
+use crate::control::{Changed, EventRow, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
+use crate::core::sample::Sample;
 use crate::core::snapshot::{ServiceView, State};
 use crate::core::time::{Mono, Wall};
 
@@ -49,9 +50,10 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         dependencies: plan.dependencies.iter().map(|d| d.service.to_string()).collect(),
         waiting_for: ids(&view.waiting_for),
         unit: format!("supervisor-{}.service", plan.id),
-        cpu_percent: None,
-        memory_mb: None,
-        tasks: None,
+        cpu_percent: view.usage.and_then(|usage| usage.cpu_percent).map(short),
+        memory_mb: view.usage.and_then(|usage| usage.memory).map(mebibytes),
+        tasks: view.usage.and_then(|usage| usage.tasks),
+        usage: view.usage.as_ref().map(usage),
         attempt: view.attempt,
         next_retry_at: view.next_retry_at.map(time),
         last_exit: view.last_exit.as_ref().map(|(exit, at)| dto::LastExit {
@@ -62,6 +64,47 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         }),
         reason: view.reason.clone(),
         since: time(view.since),
+    }
+}
+
+fn usage(sample: &Sample) -> dto::Usage {
+    dto::Usage {
+        memory_peak_mb: sample.memory_peak.map(mebibytes),
+        throttled: sample.throttled.map(short),
+        pressure_cpu: sample.pressure.cpu,
+        pressure_memory: sample.pressure.memory,
+        pressure_io: sample.pressure.io,
+        io_read: sample.io_read.map(f64::round),
+        io_write: sample.io_write.map(f64::round),
+        oom_kills: sample.oom_kills,
+    }
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    short(bytes as f64 / 1_048_576.0)
+}
+
+/// To what a measurement is worth.
+fn short(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+pub(super) fn metric(point: MetricPoint) -> dto::Metric {
+    let part = |spread: Option<Spread>, of: fn(Spread) -> f64| spread.map(of).map(short);
+    dto::Metric {
+        timestamp: time(point.at),
+        samples: point.samples,
+        cpu_percent: part(point.cpu_percent, |s| s.avg),
+        cpu_percent_min: part(point.cpu_percent, |s| s.min),
+        cpu_percent_max: part(point.cpu_percent, |s| s.max),
+        memory_mb: part(point.memory_mb, |s| s.avg),
+        memory_mb_min: part(point.memory_mb, |s| s.min),
+        memory_mb_max: part(point.memory_mb, |s| s.max),
+        health_status: point.health.map(|health| health.as_str().into()),
+        response_time_ms: part(point.response_time_ms, |s| s.avg),
+        response_time_ms_max: part(point.response_time_ms, |s| s.max),
+        tasks: point.tasks,
+        throttled: point.throttled.map(short),
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Service {
     pub memory_mb: Option<f64>,
     /// Processes and threads; `null` where not measured.
     pub tasks: Option<u64>,
+    /// More about what it uses; `null` where not measured.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// Restarts in a row.
     pub attempt: u32,
     /// In `backoff`: when the restart is due.
@@ -93,6 +96,103 @@ pub struct Service {
     pub reason: String,
     /// Since when it is in its state.
     pub since: String,
+}
+
+/// What the current run uses, beside CPU, memory and tasks. `null`: this host cannot tell.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The most memory it ever used in this run, in MiB, page cache included.
+    pub memory_peak_mb: Option<f64>,
+    /// Share of CPU periods in which it was held back by its limit: 0 to 1.
+    pub throttled: Option<f64>,
+    /// Share of the last 10 s in which some task waited for CPU: 0 to 100.
+    pub pressure_cpu: Option<f64>,
+    /// The same for memory.
+    pub pressure_memory: Option<f64>,
+    /// The same for I/O.
+    pub pressure_io: Option<f64>,
+    /// Bytes per second.
+    pub io_read: Option<f64>,
+    /// Bytes per second.
+    pub io_write: Option<f64>,
+    /// Processes of this run that were killed for want of memory.
+    pub oom_kills: Option<u64>,
+}
+
+/// Answer of `GET services/<id>/metrics`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Which service.
+    pub id: String,
+    /// Not older than this.
+    pub since: String,
+    /// Older than this.
+    pub until: String,
+    /// Oldest first; parts of the time without samples have no point.
+    pub points: Vec<Metric>,
+}
+
+/// Samples put together: the mean, with the least and the most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Of the oldest sample in it.
+    pub timestamp: String,
+    /// How many samples.
+    pub samples: u64,
+    /// 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// The least.
+    pub cpu_percent_min: Option<f64>,
+    /// The most.
+    pub cpu_percent_max: Option<f64>,
+    /// MiB.
+    pub memory_mb: Option<f64>,
+    /// The least.
+    pub memory_mb_min: Option<f64>,
+    /// The most.
+    pub memory_mb_max: Option<f64>,
+    /// The worst of the four words.
+    pub health_status: Option<String>,
+    /// Of the probe.
+    pub response_time_ms: Option<f64>,
+    /// The most.
+    pub response_time_ms_max: Option<f64>,
+    /// The most processes and threads.
+    pub tasks: Option<u64>,
+    /// Share of CPU periods in which it was held back: 0 to 1.
+    pub throttled: Option<f64>,
+}
+
+/// A sample as another monitor sends it with `POST metrics`, alone or in an array.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Id of the service, which need not be one of ours.
+    pub service_id: String,
+    /// When; now, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    /// 100 is one core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    /// MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
+    /// `unknown`, `healthy`, `degraded`, `unhealthy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_status: Option<String>,
+    /// Of the probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_time_ms: Option<f64>,
+}
+
+/// Answer of `POST metrics`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Samples that will be in the database.
+    pub accepted: usize,
+    /// Services that they are of.
+    pub services: usize,
 }
 
 /// How a run ended.
@@ -118,8 +218,8 @@ pub struct ServiceDetail {
     pub config: Value,
     /// Newest first, at most 10.
     pub recent_events: Vec<Event>,
-    /// Oldest first.
-    pub recent_metrics: Vec<Value>,
+    /// Of the last hour, oldest first, at most 60.
+    pub recent_metrics: Vec<Metric>,
 }
 
 /// A row of the event table.

@@ -2,7 +2,7 @@
 //! the loop and wait for their outcome.
 //!
 //! ```text
-//!   serve_unix -> router -> status, services, orders, events, supervisor -> Control -> the loop
+//!   serve_unix -> router -> status, services, orders, events, metrics, supervisor -> Control -> the loop
 //!                   |
 //!                   '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
 //! ```
@@ -14,6 +14,7 @@ pub mod dto;
 mod error;
 mod events;
 mod extract;
+mod metrics;
 mod orders;
 pub(crate) mod schedule;
 mod serve;
@@ -43,7 +44,8 @@ pub fn router(control: Control) -> Router {
         .route("/restart", post(orders::restart))
         .route("/reset", post(orders::reset))
         .route("/signal", post(orders::signal))
-        .route("/health", get(services::health));
+        .route("/health", get(services::health))
+        .route("/metrics", get(metrics::series));
     let group = Router::new()
         .route("/start", post(orders::start_group))
         .route("/stop", post(orders::stop_group))
@@ -54,6 +56,7 @@ pub fn router(control: Control) -> Router {
         .nest("/groups/{id}", group)
         .route("/health", get(supervisor::health))
         .route("/events", get(events::list))
+        .route("/metrics", post(metrics::add))
         .route("/reload", post(supervisor::reload))
         .route("/shutdown", post(supervisor::shutdown));
     Router::new()

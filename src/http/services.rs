@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::error::ApiError;
 use super::extract::Known;
-use super::{convert, dto};
+use super::{convert, dto, metrics};
 use crate::control::{Control, EventQuery};
 
 /// Events in the detail of a service.
@@ -39,11 +39,12 @@ pub(super) async fn one(
     let query = EventQuery { service: Some(known.id.clone()), limit: RECENT_EVENTS, ..EventQuery::default() };
     // The history may be unreadable (disk full, database locked); the present is shown all the same.
     let events = control.history().events(query).await.unwrap_or_default();
+    let points = control.history().metrics(metrics::recent(known.id.clone())).await.unwrap_or_default();
     Ok(Json(dto::ServiceDetail {
         service: convert::service(&known.view, convert::now_mono()),
         config: control.config_of(&known.view.plan),
         recent_events: events.into_iter().map(convert::event).collect(),
-        recent_metrics: Vec::new(),
+        recent_metrics: points.into_iter().map(convert::metric).collect(),
     }))
 }
 

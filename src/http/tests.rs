@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, ReloadReport,
-    Request as Asked,
+    About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, MetricPoint,
+    MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -70,11 +70,13 @@ pub(crate) struct World {
     pub(crate) router: Router,
     /// `verb service origin`, in the order in which the loop saw them.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    queries: Arc<Mutex<Vec<EventQuery>>>,
+    past: Past,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
-struct Past(Arc<Mutex<Vec<EventQuery>>>);
+/// Questions about events, questions about metrics, and rows that were added.
+#[derive(Clone, Default)]
+struct Past(Arc<Mutex<Vec<EventQuery>>>, Arc<Mutex<Vec<MetricQuery>>>, Arc<Mutex<Vec<MetricRow>>>);
 
 impl History for Past {
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
@@ -91,6 +93,26 @@ impl History for Past {
             .collect();
         self.0.lock().unwrap().push(query);
         Box::pin(async move { if broken { Err(HistoryError("disk I/O error".into())) } else { Ok(rows) } })
+    }
+
+    fn metrics(&self, query: MetricQuery) -> BoxFuture<'_, Result<Vec<MetricPoint>, HistoryError>> {
+        let of = |avg: f64| Some(Spread { min: avg / 2.0, avg, max: avg * 2.0 });
+        let point = MetricPoint {
+            at: query.since,
+            samples: 3,
+            cpu_percent: of(10.0),
+            memory_mb: of(64.0),
+            response_time_ms: None,
+            tasks: Some(4),
+            throttled: None,
+            health: Some(Health::Healthy),
+        };
+        self.1.lock().unwrap().push(query);
+        Box::pin(async move { Ok(vec![point]) })
+    }
+
+    fn add_metrics(&self, rows: Vec<MetricRow>) {
+        self.2.lock().unwrap().extend(rows);
     }
 
     fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>> {
@@ -151,11 +173,10 @@ pub(crate) fn world() -> World {
         started_at: Wall(0),
         config_path: "/etc/c.json".into(),
     };
-    let (asked, queries) = (Arc::default(), Arc::default());
+    let (asked, past) = (Arc::default(), Past::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
-    let control =
-        Control::new(requests, snapshots, show, Arc::new(about), Arc::new(Past(Arc::clone(&queries))));
-    World { router: super::router(control), asked, queries, snapshot }
+    let control = Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()));
+    World { router: super::router(control), asked, past, snapshot }
 }
 
 fn enter(snapshot: &watch::Sender<Arc<Snapshot>>, service: &Id, state: State) {
@@ -295,7 +316,7 @@ async fn status_has_the_fields_of_the_contract_in_order() {
             "restart_count": 2, "last_restart": "1970-01-01T00:00:00.400Z", "priority": 100, "critical": false,
             "enabled": true, "auto_restart": true, "groups": ["back"], "dependencies": ["db"],
             "waiting_for": ["db"], "unit": "supervisor-web.service", "cpu_percent": null, "memory_mb": null,
-            "tasks": null, "attempt": 1, "next_retry_at": "1970-01-01T00:00:01.500Z",
+            "tasks": null, "usage": null, "attempt": 1, "next_retry_at": "1970-01-01T00:00:01.500Z",
             "last_exit": {"code": null, "signal": 9, "result": "oom-kill", "at": "1970-01-01T00:00:00.399Z"},
             "reason": "because", "since": "1970-01-01T00:00:01.000Z"
         })
@@ -324,7 +345,7 @@ async fn a_service_comes_with_its_config_and_events() {
     assert_eq!(web["config"]["environment"]["TOKEN"], "***");
     assert_eq!(web["recent_events"].as_array().unwrap().len(), 3);
     assert_eq!(web["recent_events"][0]["timestamp"], "1970-01-01T00:00:00.000Z");
-    assert_eq!(web["recent_metrics"], json!([]));
+    assert_eq!(web["recent_metrics"].as_array().unwrap().len(), 1);
     assert_eq!(web["state"], "running");
 }
 
@@ -550,7 +571,7 @@ async fn events_are_paged_and_filtered() {
     let path =
         "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7&after=3";
     assert_eq!(world.get(path).await.0, 200);
-    let last = world.queries.lock().unwrap().pop().unwrap();
+    let last = world.past.0.lock().unwrap().pop().unwrap();
     assert_eq!(
         last,
         EventQuery {
@@ -700,4 +721,108 @@ async fn connections_are_bounded_and_the_next_one_waits_its_turn() {
     assert!(early.is_err(), "one more than the bound is served");
     drop(held);
     assert!(read(late).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn what_a_service_uses_is_shown() {
+    use crate::core::sample::{Pressure, Sample};
+    let world = world();
+    world.snapshot.send_modify(|snapshot| {
+        let view = Arc::make_mut(Arc::make_mut(snapshot).services.get_mut("web").unwrap());
+        view.usage = Some(Sample {
+            cpu_percent: Some(12.3456),
+            memory: Some(3 << 19),
+            memory_peak: Some(2 << 20),
+            tasks: Some(5),
+            throttled: Some(0.25),
+            pressure: Pressure { cpu: Some(1.5), ..Pressure::default() },
+            ..Sample::default()
+        });
+    });
+    let (_, body) = world.get("/api/supervisor/services/web").await;
+    assert_eq!(
+        (&body["cpu_percent"], &body["memory_mb"], &body["tasks"]),
+        (&json!(12.346), &json!(1.5), &json!(5))
+    );
+    let usage = &body["usage"];
+    assert_eq!((&usage["memory_peak_mb"], &usage["throttled"]), (&json!(2.0), &json!(0.25)));
+    assert_eq!((&usage["pressure_cpu"], &usage["pressure_io"]), (&json!(1.5), &Value::Null));
+    assert_eq!(
+        (&body["recent_metrics"][0]["cpu_percent"], &body["recent_metrics"][0]["cpu_percent_max"]),
+        (&json!(10.0), &json!(20.0))
+    );
+    let (_, body) = world.get("/api/supervisor/services/db").await;
+    assert_eq!((&body["cpu_percent"], &body["usage"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn series_are_asked_for_as_wanted() {
+    let world = world();
+    let path = "/api/supervisor/services/web/metrics";
+    let (status, body) =
+        world.get(&format!("{path}?since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z&points=10")).await;
+    assert_eq!(
+        (status, &body["id"], &body["points"][0]["samples"]),
+        (StatusCode::OK, &json!("web"), &json!(3))
+    );
+    let asked = world.past.1.lock().unwrap().pop().unwrap();
+    assert_eq!((asked.until.0 - asked.since.0, asked.points), (86_400_000, 10));
+    assert_eq!(world.get(path).await.0, StatusCode::OK);
+    let asked = world.past.1.lock().unwrap().pop().unwrap();
+    assert_eq!((asked.until.0 - asked.since.0, asked.points), (86_400_000, 300), "a day of 300 points");
+    for query in [
+        "points=0",
+        "points=5001",
+        "since=yesterday",
+        "until=1",
+        "form=1",
+        "since=2026-01-02T00:00:00Z&until=2026-01-02T00:00:00Z",
+    ] {
+        let (status, body) = world.get(&format!("{path}?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {body}");
+    }
+    assert_eq!(world.get("/api/supervisor/services/wbe/metrics").await.0, StatusCode::NOT_FOUND);
+}
+
+async fn post_samples(world: &World, body: &Value) -> (StatusCode, Value) {
+    let request = Request::post("/api/supervisor/metrics").header("content-type", "application/json");
+    let (status, _, body) = world.send(request.body(Body::from(body.to_string())).unwrap()).await;
+    (status, body)
+}
+
+#[tokio::test]
+async fn samples_of_another_monitor_are_taken_all_or_none() {
+    let world = world();
+    let good = json!({"service_id": "other", "timestamp": "2026-01-31 08:15:00.250", "cpu_percent": 1.5,
+        "memory_mb": 2, "health_status": "degraded", "response_time_ms": null});
+    let (status, body) = post_samples(&world, &good).await;
+    assert_eq!((status, &body["accepted"]), (StatusCode::ACCEPTED, &json!(1)), "{body}");
+    let row = world.past.2.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        (row.service, row.at, row.health),
+        (id("other"), Wall(1_769_847_300_250), Some(Health::Degraded))
+    );
+    let bad = [
+        (json!({"service_id": "../x"}), "service_id"),
+        (json!({}), "service_id"),
+        (json!(7), "invalid type"),
+        (json!({"service_id": "a", "cpu": 1}), "unknown field"),
+        (json!({"service_id": "a", "cpu_percent": -1}), "cpu_percent"),
+        (json!({"service_id": "a", "timestamp": "soon"}), "timestamp"),
+        (json!({"service_id": "a", "timestamp": "2999-01-01T00:00:00Z"}), "a day ahead"),
+        (json!({"service_id": "a", "health_status": "fine"}), "health_status"),
+    ];
+    for (sample, named) in bad {
+        let (status, body) = post_samples(&world, &json!([good, sample])).await;
+        let detail = body["detail"].as_str().unwrap();
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{sample}");
+        assert!(
+            detail.contains("1 of 2") && detail.contains("sample 1: ") && detail.contains(named),
+            "{detail}"
+        );
+    }
+    assert!(world.past.2.lock().unwrap().is_empty(), "none of them is stored");
+    assert_eq!(post_samples(&world, &json!([])).await.1["accepted"], 0);
+    let many = json!(vec![json!({"service_id": "a"}); 1001]);
+    assert_eq!(post_samples(&world, &many).await.0, StatusCode::BAD_REQUEST);
 }

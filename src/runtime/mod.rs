@@ -14,6 +14,7 @@ mod alerts;
 mod clock;
 mod courier;
 mod journal_gaps;
+mod measuring;
 mod probes;
 mod reload;
 mod setup;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use crate::config::{Loaded, Problem};
 use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
+use crate::core::sample::Sample;
 use crate::journal::Ended;
 use crate::store::Trouble;
 
@@ -38,6 +40,8 @@ enum Input {
     Loaded(Box<Result<Loaded, Vec<Problem>>>),
     /// What the journal knows of runs that vanished; `None` for those it does not know.
     Ended(BTreeMap<InvocationId, Option<Ended>>),
+    /// A round of measuring.
+    Sampled(BTreeMap<Id, (InvocationId, Sample)>),
     /// The database cannot be written, or can be again.
     Trouble(Trouble),
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::supervise::{Ends, Leaving, Loop};
-use super::{Input, clock, courier, reload};
+use super::{Input, clock, courier, measuring, reload};
 use crate::config::{self, Lacking, Problem};
 use crate::control::{About, Control};
 use crate::core::Engine;
@@ -80,6 +80,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let database = settings.database.clone().unwrap_or_else(|| places.database());
     let (to_inputs, inputs) = mpsc::unbounded_channel();
     let (store, records) = open_store(database, to_inputs.clone()).await;
+    store.retain(settings.retention_days);
     let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records)
         .with_open_alerts(store.open_alerts().iter().cloned());
     info!(
@@ -102,7 +103,9 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()));
     let (end_server, server_ends) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
-    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot };
+    let (metrics_interval, interval) = watch::channel(settings.metrics_interval);
+    measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone());
+    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
     let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);

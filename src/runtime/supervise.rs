@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,13 +14,14 @@ use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
-use super::{Input, clock, reload};
+use super::{Input, clock, measuring, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::Request;
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
 use crate::core::alert::AlertKind;
 use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits, ServicePlan};
+use crate::core::sample::Sample;
 use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
@@ -51,6 +53,7 @@ pub struct Loop {
     pub inputs: mpsc::UnboundedReceiver<Input>,
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
+    pub metrics_interval: watch::Sender<Duration>,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -81,6 +84,7 @@ pub struct Ends {
     pub inputs: mpsc::UnboundedReceiver<Input>,
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
+    pub metrics_interval: watch::Sender<Duration>,
 }
 
 impl Loop {
@@ -94,7 +98,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -107,6 +111,7 @@ impl Loop {
             inputs,
             to_inputs,
             snapshot,
+            metrics_interval,
             stop_services_on_exit,
             state,
         }
@@ -358,7 +363,7 @@ impl Loop {
                 };
                 log(&entry);
                 store.event(&entry, clock::now().wall);
-                store.flushed(std::time::Duration::from_millis(250)).await;
+                store.flushed(Duration::from_millis(250)).await;
             }
             drop(answer.send(sent));
         });
@@ -375,10 +380,23 @@ impl Loop {
                 // The picture is taken anew: it is older than the answers of the journal.
                 self.manager.resync(Arc::new(self.engine.plan().clone()));
             }
+            Input::Sampled(samples) => self.sampled(samples),
             Input::Trouble(trouble) => self.trouble(&trouble),
         }
     }
 
+    /// The engine first: what is kept is what it took for the current runs.
+    fn sampled(&mut self, samples: BTreeMap<Id, (InvocationId, Sample)>) {
+        let measured: Vec<(Id, InvocationId)> = samples.iter().map(|(id, of)| (id.clone(), of.0)).collect();
+        self.decide(Event::Sampled { samples });
+        let (snapshot, at) = (self.engine.snapshot(), clock::now().wall);
+        let row = |(id, invocation): &(Id, InvocationId)| {
+            let view = snapshot.services.get(id).filter(|view| view.invocation == Some(*invocation))?;
+            Some(measuring::row(view, view.usage.as_ref()?, at))
+        };
+        let rows: Vec<_> = measured.iter().filter_map(row).collect();
+        self.store.metrics(rows);
+    }
     fn trouble(&mut self, trouble: &Trouble) {
         let level = match trouble.phase {
             Phase::Began => Level::Error,
@@ -470,6 +488,10 @@ impl Loop {
         }
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
+        self.store.retain(loaded.settings.retention_days);
+        self.metrics_interval.send_if_modified(|interval| {
+            std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
+        });
         self.decide(Event::PlanChanged { plan: loaded.plan, origin });
         self.set_group_limits(&groups.into_iter().map(|(id, group)| (id, group.limits)).collect());
     }

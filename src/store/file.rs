@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Class, StoreError, class};
 use super::pending::Batch;
-use super::{alerts, rows, schema};
+use super::{alerts, metrics, retention, rows, schema};
 use crate::core::Wall;
 use crate::core::action::Record;
 use crate::core::alert::AlertKey;
@@ -113,8 +113,19 @@ impl Database {
         for (id, at) in &batch.acknowledged {
             row(&|| format!("alert {id}"), alerts::acknowledge(&change, *id, *at))?;
         }
+        for metric in &batch.metrics {
+            row(&|| format!("a sample of {}", metric.service), metrics::put(&change, metric))?;
+        }
         change.commit()?;
         Ok(refused)
+    }
+
+    /// Deletes a few rows that are too old or too many; `true` if there may be more. One short transaction.
+    pub fn clean(&mut self, older_than: Wall) -> Result<bool, StoreError> {
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let more = retention::clean(&change, older_than)?;
+        change.commit()?;
+        Ok(more)
     }
 
     /// Copies the write-ahead log into the file, as far as no reader needs it. An error only means: later.

@@ -1,4 +1,4 @@
-//! Reading events and alerts, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
+//! Reading events, alerts and metrics, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
 
 use std::path::Path;
 
@@ -8,8 +8,10 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::error::{Class, StoreError, class};
 use super::writer::Shared;
-use super::{Store, alerts, file, rows};
-use crate::control::{AlertQuery, AlertRow, EventQuery, EventRow, History, HistoryError};
+use super::{Store, alerts, file, metrics, rows};
+use crate::control::{
+    AlertQuery, AlertRow, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery, MetricRow,
+};
 use crate::core::Wall;
 use crate::core::action::EntryKind;
 
@@ -37,6 +39,14 @@ impl History for Store {
             let n: i64 = db.query_row(sql, (rows::word(kind), rows::stamp(since)), |row| row.get(0))?;
             Ok(n.unsigned_abs())
         })
+    }
+
+    fn metrics(&self, query: MetricQuery) -> BoxFuture<'_, Result<Vec<MetricPoint>, HistoryError>> {
+        self.read(move |db| metrics::series(db, &query))
+    }
+
+    fn add_metrics(&self, rows: Vec<MetricRow>) {
+        Store::metrics(self, rows);
     }
 }
 

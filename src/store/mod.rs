@@ -4,14 +4,17 @@
 //! cannot be written, everything is kept in memory up to a bound and written when it can be.
 //!
 //! ```text
-//!  save, show, forget, event --> pending --> writer (thread) --> file <-- history (read-only)
+//!  save, show, forget, event, metrics --> pending --> writer (thread) --> file <-- history (read-only)
+//!                                                       '-- retention, when it is quiet
 //! ```
 
 mod alerts;
 mod error;
 mod file;
 mod history;
+mod metrics;
 mod pending;
+mod retention;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -25,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::control::MetricRow;
 use crate::core::Wall;
 use crate::core::action::{Entry, Record};
 use crate::core::alert::{Alert, AlertKey};
@@ -165,6 +169,17 @@ impl Store {
     /// Notes that somebody has seen the alert of that row. Returns at once.
     pub fn acknowledge(&self, row: i64, at: Wall) {
         self.shared.change(|queue| queue.pending.acknowledge(row, at));
+    }
+
+    /// Adds rows to `supervisor_metrics`. Returns at once, and nobody can wait for them: while the database cannot
+    /// be written, the oldest of them go first.
+    pub fn metrics(&self, rows: Vec<MetricRow>) {
+        self.shared.change(|queue| queue.pending.metrics(rows));
+    }
+
+    /// Metrics and events older than this are deleted from now on. Until it is called, nothing is.
+    pub fn retain(&self, days: u32) {
+        self.shared.change(|queue| queue.retain = Some(Duration::from_secs(u64::from(days) * 86_400)));
     }
 
     /// Waits until everything handed in before is committed (`true`), but no longer than `at_most`, and not at all

@@ -1,9 +1,11 @@
-//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`], alerts by [`MAX_ALERTS`].
+//! What waits to be written. Bounded: services by their number, events by [`MAX_EVENTS`], metrics by
+//! [`MAX_METRICS`], alerts by [`MAX_ALERTS`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::alerts::Patch;
+use crate::control::MetricRow;
 use crate::core::Wall;
 use crate::core::action::Record;
 use crate::core::alert::AlertKey;
@@ -16,6 +18,11 @@ pub(super) const MAX_EVENTS: usize = 10_000;
 const MAX_ALERTS: usize = 2_000;
 /// So many events go into one transaction, to keep it short for other programs.
 const BATCH_EVENTS: usize = 1_000;
+
+/// So many rows of metrics wait at most, some 4 MiB; the oldest go first, and no event ever for them.
+pub(super) const MAX_METRICS: usize = 30_000;
+/// So many of them go into one transaction.
+const BATCH_METRICS: usize = 1_000;
 
 /// An event as its row will be.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +69,7 @@ pub(super) struct Batch {
     pub alerts: Vec<(AlertKey, Patch)>,
     /// Row and moment.
     pub acknowledged: BTreeMap<i64, Wall>,
+    pub metrics: VecDeque<MetricRow>,
     /// Everything up to this number is on disk once the batch is.
     pub upto: u64,
 }
@@ -73,6 +81,7 @@ pub(super) struct Pending {
     dirty: BTreeMap<Id, Parts>,
     forgotten: BTreeSet<Id>,
     events: VecDeque<EventLine>,
+    metrics: VecDeque<MetricRow>,
     gap: Option<Gap>,
     /// Alerts that are open, as far as this daemon knows them, and those whose end is not written yet.
     alerts: BTreeMap<AlertKey, Patch>,
@@ -125,6 +134,12 @@ impl Pending {
         self.acknowledged.entry(row).or_insert(at);
     }
 
+    /// Nobody waits for these: they are not in [`Self::handed`].
+    pub fn metrics(&mut self, rows: impl IntoIterator<Item = MetricRow>) {
+        self.metrics.extend(rows);
+        self.bound();
+    }
+
     /// How much was handed in so far.
     pub fn handed(&self) -> u64 {
         self.handed
@@ -134,6 +149,7 @@ impl Pending {
         self.dirty.is_empty()
             && self.forgotten.is_empty()
             && self.events.is_empty()
+            && self.metrics.is_empty()
             && self.gap.is_none()
             && self.changed_alerts.is_empty()
             && self.acknowledged.is_empty()
@@ -167,6 +183,7 @@ impl Pending {
             events,
             alerts: self.take_alerts(),
             acknowledged: std::mem::take(&mut self.acknowledged),
+            metrics: self.metrics.drain(..self.metrics.len().min(BATCH_METRICS)).collect(),
             upto: self.events.front().map_or(self.handed, |next| next.seq - 1),
         }
     }
@@ -214,6 +231,8 @@ impl Pending {
         }
         let newer = std::mem::replace(&mut self.events, batch.events);
         self.events.extend(newer);
+        let newer = std::mem::replace(&mut self.metrics, batch.metrics);
+        self.metrics.extend(newer);
         self.gap = match (batch.gap, self.gap) {
             (Some(a), Some(b)) => Some(Gap { count: a.count + b.count, first: a.first, last: b.last }),
             (a, b) => a.or(b),
@@ -229,12 +248,13 @@ impl Pending {
             gap.count += 1;
             gap.last = lost.at;
         }
+        self.metrics.drain(..self.metrics.len().saturating_sub(MAX_METRICS));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{id, record};
+    use super::super::testing::{id, metric, record};
     use super::*;
 
     fn line(at: i64) -> EventLine {
@@ -312,6 +332,25 @@ mod tests {
         pending.give_back(batch);
         let gap = pending.take().gap.unwrap();
         assert_eq!(gap, Gap { count: 1025, first: Wall(0), last: Wall(1024) });
+    }
+
+    #[test]
+    fn metrics_are_bounded_and_displace_no_event() {
+        let mut pending = Pending::default();
+        pending.event(line(1));
+        let row = |n: usize| MetricRow { at: Wall(n as i64), ..metric("a", 0) };
+        pending.metrics((0..MAX_METRICS + 5).map(row));
+        let batch = pending.take();
+        assert_eq!((batch.events.len(), batch.upto), (1, 1), "nobody waits for metrics");
+        assert_eq!((batch.metrics.len(), batch.metrics[0].at), (BATCH_METRICS, Wall(5)));
+        pending.metrics((0..10).map(row));
+        pending.give_back(batch);
+        assert_eq!(pending.metrics.len(), MAX_METRICS);
+        let again = pending.take();
+        assert_eq!((again.events.len(), again.metrics[0].at), (1, Wall(15)), "oldest first, in order");
+        while !pending.is_empty() {
+            pending.take();
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::error::StoreError;
 
 /// What this program writes. A file of a higher one is not written.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// The tables that other programs read, with their columns as the contract has them.
 const SHARED: &[(&str, &[(&str, &str)])] = &[
@@ -38,6 +38,8 @@ const SHARED: &[(&str, &[(&str, &str)])] = &[
             ("memory_mb", "REAL"),
             ("health_status", "TEXT"),
             ("response_time_ms", "REAL"),
+            ("tasks", "INTEGER"),
+            ("throttled", "REAL"),
         ],
     ),
     (
@@ -77,6 +79,7 @@ const OWN: &str = "
         record TEXT NOT NULL,
         written_at TIMESTAMP NOT NULL
     );
+    CREATE INDEX IF NOT EXISTS supervisor_metrics_by_service ON supervisor_metrics (service_id, timestamp);
     CREATE INDEX IF NOT EXISTS supervisor_events_by_service ON supervisor_events (service_id);
     CREATE INDEX IF NOT EXISTS supervisor_events_by_type ON supervisor_events (event_type);
     CREATE INDEX IF NOT EXISTS supervisor_events_by_time ON supervisor_events (timestamp);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::control::MetricRow;
 use crate::core::action::{AfterStop, Entry, EntryKind, Level, Record, Want};
 use crate::core::event::{Exit, ExitResult, InvocationId};
 use crate::core::plan::{Id, ServicePlan};
@@ -48,6 +49,19 @@ pub fn entry(service: Option<&str>, kind: EntryKind, message: &str) -> Entry {
         level: Level::Info,
         message: message.into(),
         details: BTreeMap::from([("pid", 7.into())]),
+    }
+}
+
+pub fn metric(service: &str, at: i64) -> MetricRow {
+    MetricRow {
+        service: id(service),
+        at: Wall(at),
+        cpu_percent: Some(12.5),
+        memory_mb: Some(100.0),
+        health: Some(Health::Healthy),
+        response_time_ms: Some(2.5),
+        tasks: Some(3),
+        throttled: None,
     }
 }
 

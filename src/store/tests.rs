@@ -127,7 +127,7 @@ fn the_tables_are_those_of_the_contract() {
         (
             "supervisor_metrics",
             "id INTEGER, service_id TEXT, timestamp TIMESTAMP, cpu_percent REAL, memory_mb REAL, health_status \
-             TEXT, response_time_ms REAL",
+             TEXT, response_time_ms REAL, tasks INTEGER, throttled REAL",
         ),
         (
             "supervisor_events",

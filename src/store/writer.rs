@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::error::{Class, StoreError};
 use super::file::{self, Database};
-use super::pending::{MAX_EVENTS, Pending};
+use super::pending::{MAX_EVENTS, MAX_METRICS, Pending};
 use super::{Phase, Trouble};
 use crate::core::Wall;
 use crate::core::time::Human;
@@ -22,6 +22,10 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries after any other failure: it doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// From one look at what is too old to the next.
+const CLEANING: Duration = Duration::from_secs(600);
+/// Between two steps of it, for other programs that want to write.
+const CLEANING_PAUSE: Duration = Duration::from_millis(50);
 /// A corrupt file is not set aside more often than this.
 const REPLACE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -39,6 +43,8 @@ pub(super) struct Queue {
     pub pending: Pending,
     /// A reader met damage: look at the file.
     pub suspect: bool,
+    /// How long metrics and events are kept; `None` for ever.
+    pub retain: Option<Duration>,
     /// Write what is there and end, trying no longer than this.
     pub closing: Option<Instant>,
 }
@@ -57,7 +63,7 @@ pub(super) struct Progress {
 impl Shared {
     pub fn new(pending: Pending, troubled: bool) -> Self {
         Self {
-            queue: Mutex::new(Queue { pending, suspect: false, closing: None }),
+            queue: Mutex::new(Queue { pending, suspect: false, retain: None, closing: None }),
             wake: Condvar::new(),
             progress: watch::Sender::new(Progress { troubled, ..Progress::default() }),
         }
@@ -104,6 +110,8 @@ pub(super) struct Writer {
     unmerged: bool,
     /// When a corrupt file was last set aside.
     replaced: Option<Instant>,
+    /// When all that was too old was last gone.
+    cleaned: Option<Instant>,
 }
 
 impl Writer {
@@ -116,7 +124,7 @@ impl Writer {
         trouble: Box<dyn Fn(Trouble) + Send>,
     ) -> Self {
         let failing = told.then(|| Failing { since: Instant::now(), told, delay: RETRY.0 });
-        Self { shared, path, db, failing, trouble, unmerged: false, replaced: None }
+        Self { shared, path, db, failing, trouble, unmerged: false, replaced: None, cleaned: None }
     }
 
     /// Until the last handle is dropped or the store is closed.
@@ -153,7 +161,40 @@ impl Writer {
                 self.unmerged = false;
             }
         }
+        self.clean(work);
         self.shared.sleep(Duration::MAX, work);
+    }
+
+    /// Deletes what is too old, in steps, as long as there is nothing else to do. What is left waits for the next
+    /// quiet moment; so does everything when it cannot be done now.
+    fn clean(&mut self, work: impl Fn(&Queue) -> bool) {
+        if self.cleaned.is_some_and(|at| at.elapsed() < CLEANING) {
+            return;
+        }
+        loop {
+            let (busy, retain) = {
+                let queue = self.shared.lock();
+                (work(&queue), queue.retain)
+            };
+            let (false, Some(retain), Some(db)) = (busy, retain, &mut self.db) else { return };
+            let old = i64::try_from(retain.as_millis()).unwrap_or(i64::MAX);
+            match db.clean(Wall(now().0.saturating_sub(old))) {
+                Ok(true) => self.unmerged = true,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::debug!("old rows stay for now: {error}");
+                    break;
+                }
+            }
+            if db.log_is_large() {
+                db.checkpoint();
+            }
+            self.shared.sleep(CLEANING_PAUSE, &work);
+        }
+        self.cleaned = Some(Instant::now());
+        if let Some(db) = self.db.as_ref().filter(|_| std::mem::take(&mut self.unmerged)) {
+            db.checkpoint();
+        }
     }
 
     /// One try to write one batch.
@@ -270,7 +311,7 @@ impl Writer {
 pub(super) fn cannot_be_written(path: &std::path::Path, error: &StoreError) -> String {
     format!(
         "the database {} cannot be written: {error}. Supervision goes on; what happens is kept in memory (up to \
-         {MAX_EVENTS} events) and written as soon as it can be, tried again at least every {}",
+         {MAX_EVENTS} events and {MAX_METRICS} samples) and written as soon as it can be, tried again at least every {}",
         path.display(),
         Human(RETRY.1)
     )

@@ -4,6 +4,7 @@ mod cli;
 mod control;
 mod keeping;
 mod many;
+mod metrics;
 mod policy;
 mod probes;
 mod real;

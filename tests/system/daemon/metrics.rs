@@ -1,0 +1,75 @@
+//! What services use, measured on real units, and how it is kept and shown.
+
+use serde_json::json;
+
+use super::{Daemon, SOON, script, sleeper, wait_for, with};
+
+/// A daemon that measures every second.
+fn measuring(services: serde_json::Value) -> Daemon {
+    let mut daemon = Daemon::prepared(json!({}));
+    daemon.configure_whole(json!({"supervisor": {"metrics_interval": 1}, "services": services}));
+    daemon.launch();
+    daemon
+}
+
+#[test]
+fn a_hog_and_a_holder_are_seen_as_such() {
+    let daemon = measuring(json!({
+        "hog": with(script("while :; do :; done"), json!({"resource_limits": {"max_cpu_percent": 30}})),
+        "holder": {"command": "/usr/bin/python3", "args": ["-c", "import time; held = b'x' * (64 << 20); time.sleep(1e6)"]},
+        "idle": sleeper(),
+    }));
+    let hog = wait_for("the hog is held back at its limit", SOON, || {
+        let hog = daemon.service("hog");
+        let (cpu, held) = (hog["cpu_percent"].as_f64()?, hog["usage"]["throttled"].as_f64()?);
+        (cpu > 10.0 && cpu < 45.0 && held > 0.3).then_some(hog)
+    });
+    assert!(hog["tasks"].as_u64().is_some_and(|tasks| tasks >= 1), "{hog}");
+    let holder = wait_for("the memory is seen", SOON, || {
+        let holder = daemon.service("holder");
+        holder["memory_mb"].as_f64().filter(|mib| (64.0..200.0).contains(mib)).map(|_| holder)
+    });
+    assert!(holder["usage"]["memory_peak_mb"].as_f64() >= Some(64.0), "{holder}");
+    let idle = wait_for("the idle one is measured", SOON, || {
+        let idle = daemon.service("idle");
+        idle["cpu_percent"].as_f64().filter(|cpu| *cpu < 5.0).map(|_| idle)
+    });
+    assert!(idle["memory_mb"].as_f64().is_some_and(|mib| mib < 20.0), "{idle}");
+
+    let row = "SELECT count(*) FROM supervisor_metrics WHERE service_id = 'hog' AND cpu_percent > 10 AND throttled > 0.3
+               AND health_status = 'healthy' AND datetime(timestamp) IS NOT NULL";
+    wait_for("rows are in the table", SOON, || {
+        let db = rusqlite::Connection::open(daemon.database()).unwrap();
+        db.query_row(row, [], |row| row.get::<_, i64>(0)).ok().filter(|rows| *rows >= 2)
+    });
+    let (status, series) = daemon.api("GET", "services/holder/metrics?points=5");
+    assert_eq!(status, 200, "{series}");
+    let last = series["points"].as_array().unwrap().last().unwrap().clone();
+    assert!(last["memory_mb_max"].as_f64() >= Some(64.0), "{series}");
+    let (_, detail) = daemon.api("GET", "services/holder");
+    assert!(!detail["recent_metrics"].as_array().unwrap().is_empty(), "{detail}");
+    let plot = daemon.ok(&["metrics", "holder", "--since", "5m"]);
+    assert!(plot.contains("Memory") && plot.contains('█'), "{plot}");
+    let details = daemon.ok(&["status", "hog"]);
+    assert!(details.contains("held back by its CPU limit"), "{details}");
+}
+
+#[test]
+fn the_interval_changes_with_a_reload_and_a_run_that_ended_has_no_figures() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let services = json!({"paced": sleeper()});
+    daemon.configure_whole(json!({"supervisor": {"metrics_interval": 3600}, "services": services}));
+    daemon.launch();
+    daemon.wait_state("paced", "running");
+    daemon.configure_whole(json!({"supervisor": {"metrics_interval": 1}, "services": services}));
+    daemon.ok(&["reload"]);
+    wait_for("the new interval is in force", SOON, || {
+        let db = rusqlite::Connection::open(daemon.database()).unwrap();
+        let rows =
+            db.query_row("SELECT count(*) FROM supervisor_metrics", [], |row| row.get::<_, i64>(0)).ok();
+        rows.filter(|rows| *rows >= 3)
+    });
+    daemon.ok(&["stop", "paced"]);
+    let stopped = daemon.service("paced");
+    assert_eq!((&stopped["cpu_percent"], &stopped["usage"]), (&json!(null), &json!(null)), "{stopped}");
+}
