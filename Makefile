@@ -22,7 +22,7 @@ test-units:
 	@scripts/packages cc systemd dbus
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
-	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test sandbox
+	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test exec_probe --test demo_service --test sandbox
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:

@@ -55,6 +55,7 @@ pub struct Loop {
 }
 
 /// What the loop keeps for itself.
+#[derive(Default)]
 struct Inner {
     orders: HashMap<OrderId, oneshot::Sender<Outcome>>,
     last_order: u64,
@@ -69,23 +70,6 @@ struct Inner {
     leave: Option<Leaving>,
     /// The last line that systemd was told.
     status: String,
-}
-
-impl Default for Inner {
-    fn default() -> Self {
-        Self {
-            orders: HashMap::new(),
-            last_order: 0,
-            reloads: reload::Queue::default(),
-            gaps: Gaps::default(),
-            client: ProbeClient::default(),
-            probes: Probes::default(),
-            ready: false,
-            limits_due: false,
-            leave: None,
-            status: String::new(),
-        }
-    }
 }
 
 /// The ends of the channels that [`Loop::new`] takes.
