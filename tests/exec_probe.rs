@@ -1,6 +1,6 @@
 //! Exec checks through the helper, without systemd: what runs, as whom, what is left of it, what is told.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
