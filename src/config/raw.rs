@@ -251,7 +251,8 @@ pub(super) struct HealthCheck {
     /// tcp: port to connect to.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// exec: the program, as in the service.
+    /// exec: the program, as in the service. Exit status 0 is healthy. It runs as the service's user, with its
+    /// environment and inside its limits, and is killed with all that it forked when `timeout` is over.
     #[schemars(length(min = 1))]
     pub command: Option<String>,
     /// exec: its arguments.

@@ -50,7 +50,8 @@ async fn serve(
                 }
             }
         }
-        Does::Hangs => std::future::pending().await,
+        // Until the probe closes its end.
+        Does::Hangs => while stream.read_line(&mut String::new()).await.is_ok_and(|n| n > 0) {},
     }
 }
 
@@ -305,4 +306,97 @@ async fn tls_is_verified_unless_told_otherwise() {
     assert_eq!(found, Ok(format!("HTTP 200 from {url}")));
     let found = asked(probe(url), LONG).await.unwrap_err();
     assert!(found.contains("certificate"), "{found}");
+}
+
+#[tokio::test]
+async fn either_address_family_and_a_server_that_closes_at_once() {
+    for address in ["127.0.0.1", "::1"] {
+        let Ok(socket) = TcpListener::bind((address, 0)).await else {
+            eprintln!("skipped: no {address} here");
+            continue;
+        };
+        let at = socket.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            for n in 0..3 {
+                let (stream, _) = socket.accept().await.unwrap();
+                if n < 2 {
+                    serve(stream, ok(""), mpsc::unbounded_channel().0).await;
+                }
+            }
+        });
+        for url in [format!("http://{at}/"), format!("http://localhost:{}/", at.port())] {
+            assert_eq!(asked(probe(url.clone()), LONG).await, Ok(format!("HTTP 200 from {url}")));
+        }
+        let found = asked(probe(format!("http://{at}/")), LONG).await.unwrap_err();
+        assert!(found.starts_with("no proper HTTP answer") || found.contains("reset"), "{found}");
+        serving.await.unwrap();
+    }
+}
+
+/// Descriptors of this process; each test has one of its own.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Asks so often, some at once, and waits until there are no more descriptors than before.
+async fn leaks_nothing(name: &str, probe: Probe, timeout: Duration, times: usize) {
+    let client = ProbeClient::default();
+    let passes = ask_once(probe.clone(), &client, LONG.min(timeout * 4)).await.is_ok();
+    let before = descriptors();
+    for _ in 0..times / 50 {
+        let round = (0..50).map(|_| ask_once(probe.clone(), &client, timeout));
+        let found = futures_util::future::join_all(round).await;
+        // A machine under load may be too slow for what passes, never the other way round.
+        assert!(passes || found.iter().all(Result::is_err), "{name}: {found:?}");
+    }
+    let deadline = std::time::Instant::now() + LONG;
+    // One connection of the first question may have been closing still.
+    while descriptors() > before {
+        assert!(std::time::Instant::now() < deadline, "{name}: {before} before, {} now", descriptors());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_probes_of_each_kind_leak_no_descriptor() {
+    let (short, slow) = (Duration::from_millis(50), Duration::from_millis(20));
+    let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let again = says("HTTP/1.1 302 X\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n");
+    for (name, does, timeout) in [
+        ("answers", ok("needle"), LONG),
+        ("hangs", Does::Hangs, short),
+        ("trickles", Does::Repeats(head.clone(), b"a".to_vec(), slow), short),
+        ("never ends", Does::Repeats([&head[..], b"\r\n"].concat(), vec![b'x'; 1000], slow), short),
+        ("says nothing", says(""), LONG),
+        ("speaks garbage", says("\0\u{1}garbage\r\n\r\n"), LONG),
+        ("sends in a circle", again, LONG),
+    ] {
+        let (port, mut asked) = listener(|_| does.clone()).await;
+        tokio::spawn(async move { while asked.recv().await.is_some() {} });
+        let expected_content = Some("needle".into());
+        let probe = HttpProbe { expected_content, ..probe(format!("http://127.0.0.1:{port}/")) };
+        leaks_nothing(name, Probe::Http(probe), timeout, 1000).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let socket = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            tokio::spawn(serve(stream, ok(""), mpsc::unbounded_channel().0));
+        }
+    });
+    let url = format!("http+unix://{}/", path.to_str().unwrap().replace('/', "%2F"));
+    leaks_nothing("a Unix socket", Probe::Http(probe(url)), LONG, 1000).await;
+}
+
+#[tokio::test]
+async fn a_thousand_tcp_probes_leak_no_descriptor_and_leave_nothing_in_time_wait() {
+    let (port, _asked) = listener(|_| Does::Hangs).await;
+    let tcp = |port| Probe::Tcp { host: "127.0.0.1".into(), port: Some(port) };
+    leaks_nothing("tcp", tcp(port), LONG, 1000).await;
+    leaks_nothing("refused", tcp(1), LONG, 1000).await;
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let waiting =
+        |line: &&str| line.contains(&format!(":{port:04X} ")) && line.split_whitespace().nth(3) == Some("06");
+    assert_eq!(table.lines().filter(waiting).count(), 0);
 }

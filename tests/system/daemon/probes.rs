@@ -88,7 +88,7 @@ fn an_exec_check_that_hangs_is_killed_whole_and_the_service_restarted() {
     gone(&lines(&path(&daemon, "pids")));
 }
 
-/// How a service is ended, given what the API says of it.
+/// What ends the service, or the daemon.
 type End<'a> = &'a dyn Fn(&Daemon, &Value);
 
 #[test]
@@ -98,7 +98,7 @@ fn a_check_that_hangs_holds_up_neither_a_stop_nor_the_news_of_a_crash() {
     let more = json!({"health_check": check, "restart_policy": {"retry_delay": 1000}});
     daemon.configure(json!({"held-up": with(sleeper(), more)}));
     daemon.launch();
-    let ends: [(&str, End<'_>); 4] = [
+    let ends: [(&str, End); 4] = [
         ("stopped", &|daemon, _| drop(daemon.ok(&["stop", "held-up"]))),
         ("stopped", &|_, _| drop(sh("systemctl stop supervisor-held-up.service"))),
         ("backoff", &|_, service| drop(sh(&format!("kill -9 {}", service["pid"])))),

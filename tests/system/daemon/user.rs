@@ -15,12 +15,10 @@ fn an_ordinary_user_supervises_services_of_their_own() {
             .filter(|output| output.stdout.starts_with(b"running") || output.stdout.starts_with(b"degraded"))
             .map(|_| ())
     });
-    let mut daemon = Daemon::prepared_as(
-        "scopetester",
-        json!({
-            "mine": with(sleeper(), json!({"environment": {"A": "b"}, "restart_policy": {"retry_delay": 0.1}})),
-        }),
-    );
+    let check = json!({"type": "exec", "command": "sh", "args": ["-c", "echo $(id -un) $A $HOME; pwd"], "interval": 1});
+    let mine =
+        json!({"environment": {"A": "b"}, "restart_policy": {"retry_delay": 0.1}, "health_check": check});
+    let mut daemon = Daemon::prepared_as("scopetester", json!({"mine": with(sleeper(), mine)}));
     daemon.launch();
     let before = wait_for("it runs", SOON, || {
         let status = daemon.ctl(&["--json", "status"]);
@@ -29,6 +27,9 @@ fn an_ordinary_user_supervises_services_of_their_own() {
         Some(status["services"]["mine"].clone()).filter(|mine| mine["state"] == "running")
     });
     assert_eq!(sh(&format!("stat -c %U /proc/{}", before["pid"])), "scopetester");
+    let messages = daemon.messages("mine");
+    // This supervisor is no unit of their systemd, so the check may have to run outside its limits.
+    assert!(messages.iter().any(|m| m.contains("sh passes: /home/scopetester")), "{messages:#?}");
     sh(&format!("kill -9 {}", before["pid"]));
     wait_for("it is restarted", SOON, || {
         let now = daemon.service("mine");
