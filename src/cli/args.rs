@@ -79,6 +79,10 @@ pub(super) enum Command {
     },
     /// Show what happened
     Events(Events),
+    /// Show open alerts, or note that one was seen
+    Alerts(Alerts),
+    /// Show everything at a glance
+    Summary,
     /// Read the configuration again and apply what changed
     Reload {
         /// Only say what would change
@@ -151,6 +155,26 @@ pub(super) struct Events {
     /// Number of events
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) lines: u32,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Alerts {
+    /// Those that are over too
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(subcommand)]
+    pub(super) action: Option<AlertAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertAction {
+    /// Note that an alert was seen
+    Ack {
+        /// Its number, as the list shows it
+        #[arg(value_name = "N")]
+        number: i64,
+    },
 }
 
 #[derive(Debug, clap::Args)]

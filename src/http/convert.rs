@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::dto;
-use crate::control::{Changed, EventRow, ReloadReport};
+use crate::control::{AlertRow, Changed, EventRow, ReloadReport};
 use crate::core::plan::{Id, Probe, ServicePlan};
 use crate::core::snapshot::{ServiceView, State};
 use crate::core::time::{Mono, Wall};
@@ -62,6 +62,8 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         }),
         reason: view.reason.clone(),
         since: time(view.since),
+        flapping: view.flapping.is_some(),
+        flapping_reason: view.flapping.clone(),
     }
 }
 
@@ -73,6 +75,20 @@ pub(super) fn event(row: EventRow) -> dto::Event {
         timestamp: time(row.at),
         message: row.message,
         details: row.details,
+    }
+}
+
+pub(super) fn alert(row: AlertRow) -> dto::Alert {
+    dto::Alert {
+        id: row.id,
+        service_id: row.service,
+        alert_type: row.kind,
+        severity: row.severity,
+        message: row.message,
+        details: row.details,
+        created_at: time(row.created_at),
+        acknowledged_at: row.acknowledged_at.map(time),
+        resolved_at: row.resolved_at.map(time),
     }
 }
 
