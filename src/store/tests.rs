@@ -617,7 +617,7 @@ fn an_alert_is_one_row_from_its_beginning_to_its_end() {
     // The next daemon finds its own, and only those.
     close(store);
     let (store, _) = told.open(&path);
-    assert_eq!(store.open_alerts(), [first.key.clone()]);
+    assert_eq!(store.open_alerts(), std::slice::from_ref(&first.key));
     store.acknowledge(rows[0].id, Wall(5));
     store.acknowledge(rows[0].id, Wall(6));
     store.alert_resolved(first.key.clone(), "it runs again", Wall(1_700_000_060_000));
