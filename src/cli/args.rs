@@ -81,6 +81,10 @@ pub(super) enum Command {
     Events(Events),
     /// Draw what a service used
     Metrics(Metrics),
+    /// Show open alerts, or note that one was seen
+    Alerts(Alerts),
+    /// Show everything at a glance
+    Summary,
     /// Read the configuration again and apply what changed
     Reload {
         /// Only say what would change
@@ -165,6 +169,26 @@ pub(super) struct Metrics {
     /// Points of the series [default: what fits]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
     pub(super) points: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Alerts {
+    /// Those that are over too
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(subcommand)]
+    pub(super) action: Option<AlertAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertAction {
+    /// Note that an alert was seen
+    Ack {
+        /// Its number, as the list shows it
+        #[arg(value_name = "N")]
+        number: i64,
+    },
 }
 
 #[derive(Debug, clap::Args)]

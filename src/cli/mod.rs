@@ -9,6 +9,7 @@
 //! It holds no knowledge that the daemon has: names, outcomes and reasons are those of the API. `logs` and
 //! `validate` work without a daemon.
 
+mod alerts;
 mod args;
 mod check;
 mod client;
@@ -100,6 +101,8 @@ async fn with_daemon(
         Command::Health { service } => show::health(client, out, service.as_deref()).await,
         Command::Events(wanted) => show::events(client, out, &wanted).await,
         Command::Metrics(wanted) => metrics::metrics(client, out, &wanted).await,
+        Command::Alerts(wanted) => alerts::alerts(client, out, &wanted).await,
+        Command::Summary => alerts::summary(client, out).await,
         Command::Reload { dry_run } => reload::reload(client, out, dry_run).await,
         Command::Update => reload::reload(client, out, false).await,
         Command::Reread => reload::reload(client, out, true).await,

@@ -103,10 +103,14 @@ pub(super) fn health_tone(health: &str) -> Tone {
 
 /// What a person wants to know next; nothing where all is well.
 pub(super) fn why(service: &Service, now: Timestamp) -> String {
-    if service.state == "running" && service.health == "healthy" {
-        return String::new();
-    }
     let mut parts = Vec::new();
+    if service.flapping {
+        parts
+            .push(format!("flapping: {}", service.flapping_reason.as_deref().unwrap_or("up and down again")));
+    }
+    if service.state == "running" && service.health == "healthy" {
+        return parts.concat();
+    }
     if !service.enabled && service.state == "stopped" {
         parts.push("disabled in the configuration".to_owned());
     } else if !service.reason.is_empty() {
@@ -211,6 +215,16 @@ mod tests {
         let well: Vec<&str> = all.services.values().filter(|s| is_well(s)).map(|s| s.id.as_str()).collect();
         assert_eq!(well, ["architect-prod", "old"]);
         assert!(!is_well(&Service { health: "unhealthy".into(), ..service("a", &[], &[]) }));
+    }
+
+    #[test]
+    fn flapping_is_marked_however_well_it_looks() {
+        let flapping = Service {
+            flapping: true,
+            flapping_reason: Some("it failed 5 times in 5 min".into()),
+            ..example().services["architect-prod"].clone()
+        };
+        assert_eq!(why(&flapping, now()), "flapping: it failed 5 times in 5 min");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::dto;
-use crate::control::{Changed, EventRow, MetricPoint, ReloadReport, Spread};
+use crate::control::{AlertRow, Changed, EventRow, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
 use crate::core::sample::Sample;
 use crate::core::snapshot::{ServiceView, State};
@@ -64,6 +64,8 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         }),
         reason: view.reason.clone(),
         since: time(view.since),
+        flapping: view.flapping.is_some(),
+        flapping_reason: view.flapping.clone(),
     }
 }
 
@@ -116,6 +118,20 @@ pub(super) fn event(row: EventRow) -> dto::Event {
         timestamp: time(row.at),
         message: row.message,
         details: row.details,
+    }
+}
+
+pub(super) fn alert(row: AlertRow) -> dto::Alert {
+    dto::Alert {
+        id: row.id,
+        service_id: row.service,
+        alert_type: row.kind,
+        severity: row.severity,
+        message: row.message,
+        details: row.details,
+        created_at: time(row.created_at),
+        acknowledged_at: row.acknowledged_at.map(time),
+        resolved_at: row.resolved_at.map(time),
     }
 }
 

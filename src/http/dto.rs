@@ -96,6 +96,12 @@ pub struct Service {
     pub reason: String,
     /// Since when it is in its state.
     pub since: String,
+    /// It goes up and down again and again.
+    #[serde(default)]
+    pub flapping: bool,
+    /// Why that is thought.
+    #[serde(default)]
+    pub flapping_reason: Option<String>,
 }
 
 /// What the current run uses, beside CPU, memory and tasks. `null`: this host cannot tell.
@@ -246,6 +252,61 @@ pub struct Events {
     pub events: Vec<Event>,
     /// `before` for the next page; `null` where there is none.
     pub next_before: Option<i64>,
+}
+
+/// A row of the alert table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its number.
+    pub id: i64,
+    /// `null` for the supervisor's own.
+    pub service_id: Option<String>,
+    /// What is wrong, in snake case.
+    pub alert_type: String,
+    /// `warning`, `error`, `critical`.
+    pub severity: String,
+    /// A sentence.
+    pub message: String,
+    /// What a person needs: last answers of the probe, exit, attempt, who is affected, end of the log.
+    pub details: Value,
+    /// When it was raised.
+    pub created_at: String,
+    /// When somebody said that it was seen.
+    pub acknowledged_at: Option<String>,
+    /// When it was over.
+    pub resolved_at: Option<String>,
+}
+
+/// Answer of `GET alerts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alerts {
+    /// Open ones first, then newest first.
+    pub alerts: Vec<Alert>,
+}
+
+/// Answer of `GET summary`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many there are.
+    pub services: usize,
+    /// How many are in each state.
+    pub states: BTreeMap<String, usize>,
+    /// How many are of each health.
+    pub health: BTreeMap<String, usize>,
+    /// Ids of the critical services that are not healthy.
+    pub critical_in_trouble: Vec<String>,
+    /// Ids of those that go up and down.
+    pub flapping: Vec<String>,
+    /// Of all together; 100 is one core; `null` where not measured.
+    pub cpu_percent: Option<f64>,
+    /// Of all together, MiB; `null` where not measured.
+    pub memory_mb: Option<f64>,
+    /// Restarts after failures; `null` where the database cannot be read.
+    pub restarts_24h: Option<u64>,
+    /// Newest first, at most 10.
+    pub recent_events: Vec<Event>,
+    /// Newest first, at most 10.
+    pub open_alerts: Vec<Alert>,
 }
 
 /// Answer to an order.

@@ -2,13 +2,14 @@
 //! the loop and wait for their outcome.
 //!
 //! ```text
-//!   serve_unix -> router -> status, services, orders, events, metrics, supervisor -> Control -> the loop
+//!   serve_unix -> router -> status, services, orders, events, metrics, alerts, summary, supervisor -> Control -> the loop
 //!                   |
 //!                   '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
 //! ```
 //!
 //! No decision is made here, and no core type is serialised: `convert` turns each into its `dto`.
 
+mod alerts;
 mod convert;
 pub mod dto;
 mod error;
@@ -19,6 +20,7 @@ mod orders;
 pub(crate) mod schedule;
 mod serve;
 mod services;
+mod summary;
 mod supervisor;
 
 #[cfg(test)]
@@ -57,6 +59,9 @@ pub fn router(control: Control) -> Router {
         .route("/health", get(supervisor::health))
         .route("/events", get(events::list))
         .route("/metrics", post(metrics::add))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/{number}/ack", post(alerts::acknowledge))
+        .route("/summary", get(summary::summary))
         .route("/reload", post(supervisor::reload))
         .route("/shutdown", post(supervisor::shutdown));
     Router::new()

@@ -25,14 +25,15 @@ pub(super) async fn health(State(control): State<Control>) -> (StatusCode, Json<
     (code, Json(dto::OverallHealth { status: word.into(), services }))
 }
 
+/// What a service means for the whole.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
+pub(super) enum Trouble {
     None,
     Some,
     Critical,
 }
 
-fn trouble(view: &ServiceView) -> Trouble {
+pub(super) fn trouble(view: &ServiceView) -> Trouble {
     let well = view.state == ServiceState::Running && view.health == Health::Healthy;
     let half = view.state == ServiceState::Running && view.health == Health::Degraded;
     match (view.plan.enabled, view.plan.critical) {

@@ -318,7 +318,7 @@ async fn status_has_the_fields_of_the_contract_in_order() {
             "waiting_for": ["db"], "unit": "supervisor-web.service", "cpu_percent": null, "memory_mb": null,
             "tasks": null, "usage": null, "attempt": 1, "next_retry_at": "1970-01-01T00:00:01.500Z",
             "last_exit": {"code": null, "signal": 9, "result": "oom-kill", "at": "1970-01-01T00:00:00.399Z"},
-            "reason": "because", "since": "1970-01-01T00:00:01.000Z"
+            "reason": "because", "since": "1970-01-01T00:00:01.000Z", "flapping": false, "flapping_reason": null
         })
     );
     let text = String::from_utf8(text.to_vec()).unwrap();
@@ -825,4 +825,48 @@ async fn samples_of_another_monitor_are_taken_all_or_none() {
     assert_eq!(post_samples(&world, &json!([])).await.1["accepted"], 0);
     let many = json!(vec![json!({"service_id": "a"}); 1001]);
     assert_eq!(post_samples(&world, &many).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn alerts_are_listed_open_ones_first() {
+    let world = world();
+    let (status, body) = world.get("/api/supervisor/alerts").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        body,
+        json!({"alerts": [{"id": 7, "service_id": "web", "alert_type": "down", "severity": "error",
+            "message": "web is down", "details": {"attempt": 1}, "created_at": "1970-01-01T00:00:00.001Z",
+            "acknowledged_at": null, "resolved_at": null}]})
+    );
+    let (_, body) = world.get("/api/supervisor/alerts?all=true&limit=2").await;
+    assert_eq!(body["alerts"][1]["resolved_at"], "1970-01-01T00:00:00.002Z");
+    for bad in ["limit=0", "limit=1001", "all=perhaps", "none=1"] {
+        let (status, _) = world.get(&format!("/api/supervisor/alerts?{bad}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn an_alert_is_acknowledged_by_its_number() {
+    let world = world();
+    let (status, _, body) = world.ask("POST", "/api/supervisor/alerts/7/ack").await;
+    assert_eq!((status, &body["acknowledged_at"]), (StatusCode::OK, &json!("1970-01-01T00:00:00.003Z")));
+    for unknown in ["8", "x", "99999999999999999999"] {
+        let (status, kind, body) = world.ask("POST", &format!("/api/supervisor/alerts/{unknown}/ack")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{unknown}");
+        assert_eq!(kind, "application/problem+json");
+        assert!(body["detail"].as_str().unwrap().contains("supervisorctl alerts"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_summary_counts() {
+    let world = world();
+    let (status, body) = world.get("/api/supervisor/summary").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["states"], json!({"running": 2, "starting": 3, "stopped": 1}));
+    assert_eq!(body["health"], json!({"healthy": 2, "unknown": 4}));
+    assert_eq!((&body["services"], &body["restarts_24h"]), (&json!(6), &json!(5)));
+    assert_eq!(body["open_alerts"].as_array().unwrap().len(), 1);
+    assert_eq!(body["cpu_percent"], Value::Null);
 }

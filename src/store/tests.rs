@@ -14,6 +14,7 @@ use super::testing::{entry, id, record, view};
 use super::*;
 use crate::control::{EventQuery, History};
 use crate::core::action::{EntryKind, Want};
+use crate::core::alert::{Alert, AlertKey, AlertKind, Severity};
 use crate::core::snapshot::State;
 
 /// For everything that is only waited for.
@@ -575,4 +576,76 @@ fn nothing_flushed_is_lost_by_sigkill() {
         assert_eq!(told.phases(), [], "{}", told.text());
         close(store);
     }
+}
+
+fn alert(service: Option<&str>, message: &str) -> Alert {
+    Alert {
+        key: AlertKey { service: service.map(id), kind: AlertKind::Down, raised: Wall(1_700_000_000_123) },
+        severity: Severity::Error,
+        message: message.into(),
+        details: [("since_ms", 1_700_000_000_123_i64.into()), ("attempt", 2.into())].into(),
+    }
+}
+
+fn alerts(store: &Store, all: bool) -> Vec<crate::control::AlertRow> {
+    let query = crate::control::AlertQuery { all, limit: 100, ..Default::default() };
+    runtime().block_on(store.alerts(query)).unwrap()
+}
+
+#[test]
+fn an_alert_is_one_row_from_its_beginning_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let told = Told::default();
+    let (store, _) = told.open(&path);
+    let foreign = "INSERT INTO health_alerts (service_id, alert_type, message, details)
+                   VALUES ('x', 'theirs', 'm', 'no json')";
+    assert!(flush(&store));
+    Connection::open(&path).unwrap().execute(foreign, []).unwrap();
+    let first = alert(Some("a"), "a is down");
+    store.alert(first.clone());
+    assert!(flush(&store));
+    store.alert(alert(Some("a"), "a is down for good"));
+    store.alert_detail(first.key.clone(), "log", serde_json::json!(["line"]));
+    assert!(flush(&store));
+    let rows = alerts(&store, false);
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    assert_eq!((rows[0].kind.as_str(), rows[0].message.as_str()), ("down", "a is down for good"));
+    let details = serde_json::json!({"since": "2023-11-14 22:13:20.123", "attempt": 2, "log": ["line"]});
+    assert_eq!(rows[0].details, details);
+    assert_eq!(rows[1].details, "no json");
+    // The next daemon finds its own, and only those.
+    close(store);
+    let (store, _) = told.open(&path);
+    assert_eq!(store.open_alerts(), std::slice::from_ref(&first.key));
+    store.acknowledge(rows[0].id, Wall(5));
+    store.acknowledge(rows[0].id, Wall(6));
+    store.alert_resolved(first.key.clone(), "it runs again", Wall(1_700_000_060_000));
+    assert!(flush(&store));
+    assert_eq!(alerts(&store, false).len(), 1, "theirs");
+    let rows = alerts(&store, true);
+    assert_eq!(rows[1].acknowledged_at, Some(Wall(5)));
+    assert_eq!(rows[1].resolved_at, Some(Wall(1_700_000_060_000)));
+    assert_eq!(rows[1].details["resolution"], "it runs again");
+    close(store);
+    assert_eq!(told.open(&path).0.open_alerts(), []);
+    let theirs = "SELECT count(*) FROM health_alerts WHERE alert_type = 'theirs' AND details = 'no json'
+                  AND supervisor_key IS NULL AND resolved_at IS NULL";
+    assert_eq!(ask::<i64>(&path, theirs), 1);
+}
+
+#[test]
+fn open_alerts_are_written_anew_when_the_file_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (store, _) = Told::default().open(&path);
+    store.alert(alert(Some("a"), "a is down"));
+    store.alert(alert(None, "over"));
+    store.alert_resolved(alert(None, "").key, "it works again", Wall(2));
+    assert!(flush(&store));
+    fs::remove_file(&path).unwrap();
+    store.event(&failed(1), Wall(1));
+    assert!(flush(&store));
+    let rows = alerts(&store, true);
+    assert_eq!(rows.iter().map(|row| row.message.as_str()).collect::<Vec<_>>(), ["a is down"]);
 }

@@ -153,6 +153,10 @@ impl Engine {
             roots.extend(before.1);
             roots.extend(root);
             self.look_at(&id);
+            // With its alert over it is no longer to blame.
+            if self.services.get(&id).is_some_and(|service| service.is_trouble() != trouble) {
+                work.extend(ranked(self, id));
+            }
         }
         for root in roots {
             self.look_at(&root);
@@ -274,6 +278,16 @@ impl Engine {
         if news { self.raise(alert) } else { self.out.push(Action::UpdateAlert(Box::new(alert))) }
     }
 
+    /// Those of services.
+    #[cfg(test)]
+    pub(super) fn open_alerts(&self) -> BTreeSet<AlertKey> {
+        let key = |alarm: &Alarm| match alarm {
+            Alarm::Open(open) => Some(open.key.clone()),
+            Alarm::Pending(_) => None,
+        };
+        self.services.values().flat_map(|service| service.alarms.values()).filter_map(key).collect()
+    }
+
     /// The one way for an alert to come into the world.
     fn raise(&mut self, alert: Alert) {
         let level = match alert.severity {
@@ -388,7 +402,7 @@ fn details(service: &Service, key: &AlertKey, wall: Wall, affected: &[Id]) -> BT
 
 impl Service {
     /// Its own failure or illness, or one that it is not over yet.
-    fn is_trouble(&self) -> bool {
+    pub(super) fn is_trouble(&self) -> bool {
         if self.want != Want::Up {
             return false;
         }

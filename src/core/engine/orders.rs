@@ -47,6 +47,7 @@ impl Engine {
             return;
         }
         self.leaving = true;
+        self.all_stale();
         let active = self.services.values().filter(|s| s.is_active()).count();
         self.out.push(Action::Record(Entry {
             service: None,

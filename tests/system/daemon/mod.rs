@@ -1,5 +1,6 @@
 //! The daemon and the CLI as a person uses them, over real systemd: one daemon per test, in folders of its own.
 
+mod alerts;
 mod cli;
 mod control;
 mod keeping;

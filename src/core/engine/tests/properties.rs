@@ -1,5 +1,7 @@
 //! Plans, faults and orders as chance has them, in the simulated world.
 
+use crate::core::alert::AlertKind;
+use crate::core::sample::Sample;
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
@@ -222,6 +224,23 @@ fn event() -> impl Strategy<Value = Event> {
         2 => units.prop_map(|units| Event::Resynced { units }),
         3 => (service(), run(), report)
             .prop_map(|(service, invocation, report)| Event::Probed { service, invocation, report }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(database, well)| Event::OwnTrouble {
+            kind: if database { AlertKind::Database } else { AlertKind::Systemd },
+            trouble: (!well).then(|| "no".into()),
+        }),
+        2 => (service(), run(), any::<Option<u64>>(), any::<Option<f64>>()).prop_map(
+            |(service, invocation, figure, share)| {
+                let sample = Sample {
+                    memory: figure,
+                    tasks: figure,
+                    oom_kills: figure,
+                    cpu_percent: share,
+                    throttled: share,
+                    ..Sample::default()
+                };
+                Event::Sampled { samples: [(service, (invocation, sample))].into() }
+            }
+        ),
         4 => Just(Event::DeadlineReached),
     ]
 }

@@ -5,7 +5,7 @@
 use super::*;
 use crate::core::Mono;
 use crate::core::action::Record;
-use crate::core::alert::AlertKey;
+use crate::core::alert::{AlertKey, AlertKind};
 use crate::core::service::Service;
 
 const UP: [Activity; 3] = [Activity::Active, Activity::Activating, Activity::Deactivating];
@@ -276,6 +276,30 @@ impl World {
         if let Some((_, down, reboot)) = dies {
             self.crash = None;
             self.die(down, reboot);
+        } else {
+            self.check_alerts();
+        }
+    }
+
+    /// What is told is what is true, no more and no less.
+    fn check_alerts(&self) {
+        let Some(engine) = self.engine.as_ref().filter(|engine| engine.met) else { return };
+        assert_eq!(self.alerts, engine.open_alerts(), "the database has others than the engine");
+        for (id, s) in &engine.services {
+            assert_eq!(s.blame.0, s.is_trouble(), "{id}: others point at it, or do not");
+            let open = |kind| self.alerts.iter().any(|a| a.service.as_ref() == Some(id) && a.kind == kind);
+            let wanted = s.want == Want::Up && !engine.leaving;
+            let lost = matches!(s.state, State::Failed | State::Fatal);
+            if wanted && lost && s.blame.1.is_none() {
+                assert!(open(AlertKind::Down), "{id} is {} and nobody is told", s.state);
+            }
+            if !wanted || s.blame.1.is_some() {
+                assert!(!open(AlertKind::Down), "{id}: told though it is not wanted, or another is to blame");
+            }
+            if let Some(root) = &s.blame.1 {
+                let root = &engine.services[root];
+                assert!(root.blame.0 && root.blame.1.is_none(), "{id}: {} is no root", root.plan.id);
+            }
         }
     }
 

@@ -1,0 +1,67 @@
+//! Alerts: what is open, what was, and that somebody has seen it.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::extract::{Params, switch};
+use super::serve::Origin;
+use super::{convert, dto};
+use crate::control::{AlertQuery, Control};
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+/// The query as it comes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Wanted {
+    #[serde(deserialize_with = "switch")]
+    all: bool,
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(control): State<Control>,
+    Params(wanted): Params<Wanted>,
+) -> Result<Json<dto::Alerts>, ApiError> {
+    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let detail = format!("the query: limit is {limit}; it can be 1 to {MAX_LIMIT}");
+        return Err(ApiError::bad_request(detail));
+    }
+    let query = AlertQuery { all: wanted.all, limit, ..AlertQuery::default() };
+    let rows = control.history().alerts(query).await?;
+    Ok(Json(dto::Alerts { alerts: rows.into_iter().map(convert::alert).collect() }))
+}
+
+/// Doing it again changes nothing.
+pub(super) async fn acknowledge(
+    State(control): State<Control>,
+    Path(number): Path<String>,
+    origin: Origin,
+) -> Result<Json<dto::Alert>, ApiError> {
+    let row = match number.parse::<i64>() {
+        Ok(number) => control.acknowledge(number, origin.0).await??,
+        Err(_) => None,
+    };
+    match row {
+        Some(row) => Ok(Json(convert::alert(row))),
+        None => Err(unknown(&number)),
+    }
+}
+
+fn unknown(number: &str) -> ApiError {
+    let number: String = number.chars().take(30).collect();
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "unknown_alert",
+        "No such alert",
+        format!(
+            "there is no alert \"{}\": `supervisorctl alerts --all` lists what there is",
+            number.escape_debug()
+        ),
+    )
+}
