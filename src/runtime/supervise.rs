@@ -22,6 +22,7 @@ use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
+use crate::push::Pusher;
 use crate::store::{Phase, Store, Trouble};
 use crate::systemd::{Manager, Notice, notify};
 
@@ -53,6 +54,7 @@ pub struct Loop {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub configs: watch::Sender<Arc<Configs>>,
     pub metrics_interval: watch::Sender<Duration>,
+    pub pusher: Option<Pusher>,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -100,6 +102,7 @@ pub struct Ends {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub configs: watch::Sender<Arc<Configs>>,
     pub metrics_interval: watch::Sender<Duration>,
+    pub pusher: Option<Pusher>,
 }
 
 impl Loop {
@@ -113,7 +116,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, configs, metrics_interval } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, configs, metrics_interval, pusher } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -128,6 +131,7 @@ impl Loop {
             snapshot,
             configs,
             metrics_interval,
+            pusher,
             stop_services_on_exit,
             state,
         }
@@ -390,6 +394,9 @@ impl Loop {
             Some(measuring::row(view, view.usage.as_ref()?, at))
         };
         let rows: Vec<_> = measured.iter().filter_map(row).collect();
+        if let Some(pusher) = &self.pusher {
+            pusher.push(rows.iter().cloned());
+        }
         self.store.metrics(rows);
     }
 
@@ -479,6 +486,10 @@ impl Loop {
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
         self.store.retain(loaded.settings.retention_days);
+        let to = measuring::destination(&loaded.settings);
+        if self.pusher.as_ref().map(Pusher::destination) != to.as_ref() {
+            self.pusher = to.map(Pusher::start);
+        }
         self.metrics_interval.send_if_modified(|interval| {
             std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
         });

@@ -1,5 +1,7 @@
 //! What services use, measured on real units, and how it is kept and shown.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{Daemon, SOON, script, sleeper, wait_for, with};
@@ -72,4 +74,50 @@ fn the_interval_changes_with_a_reload_and_a_run_that_ended_has_no_figures() {
     daemon.ok(&["stop", "paced"]);
     let stopped = daemon.service("paced");
     assert_eq!((&stopped["cpu_percent"], &stopped["usage"]), (&json!(null), &json!(null)), "{stopped}");
+}
+
+#[test]
+fn a_python_program_that_locks_the_database_for_ten_seconds_delays_nobody_and_costs_no_sample() {
+    let daemon = measuring(json!({"steady": sleeper()}));
+    let count = |sql: &str| {
+        let db = rusqlite::Connection::open(daemon.database()).unwrap();
+        db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    wait_for("the first sample", SOON, || {
+        (count("SELECT count(*) FROM supervisor_metrics") >= 1).then_some(())
+    });
+    let lock = "import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+db.execute('BEGIN IMMEDIATE')
+print('locked', flush=True)
+time.sleep(10)
+db.execute('COMMIT')";
+    let mut python = std::process::Command::new("python3")
+        .args(["-c", lock])
+        .arg(daemon.database())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(python.stdout.as_mut().unwrap()), &mut line)
+        .unwrap();
+    assert_eq!(line, "locked\n");
+    let mut slowest = Duration::ZERO;
+    while python.try_wait().unwrap().is_none() {
+        let begun = Instant::now();
+        assert_eq!(daemon.api("GET", "services/steady").0, 200);
+        slowest = slowest.max(begun.elapsed());
+    }
+    // A curl and an answer; the rest is for a loaded machine.
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let gap =
+        "SELECT coalesce(max(gap), 999999) FROM (SELECT (julianday(timestamp) - julianday(lag(timestamp)
+               OVER (ORDER BY id))) * 86400000 AS gap FROM supervisor_metrics)";
+    wait_for("all that was measured is in the table", SOON, || {
+        let rows = count("SELECT count(*) FROM supervisor_metrics");
+        (rows >= 10).then_some(())
+    });
+    let db = rusqlite::Connection::open(daemon.database()).unwrap();
+    let longest: f64 = db.query_row(gap, [], |row| row.get(0)).unwrap();
+    assert!(longest < 6000.0, "no sample is missing: the longest gap is {longest} ms");
 }
