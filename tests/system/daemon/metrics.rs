@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Daemon, SOON, script, sleeper, wait_for, with};
+use super::{Daemon, SOON, lines, path, script, sleeper, wait_for, with};
 
 /// A daemon that measures every second.
 fn measuring(services: serde_json::Value) -> Daemon {
@@ -120,4 +120,48 @@ db.execute('COMMIT')";
     let db = rusqlite::Connection::open(daemon.database()).unwrap();
     let longest: f64 = db.query_row(gap, [], |row| row.get(0)).unwrap();
     assert!(longest < 6000.0, "no sample is missing: the longest gap is {longest} ms");
+}
+
+#[test]
+fn samples_are_pushed_to_another_dashboard_with_its_token_which_is_never_shown() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let (seen, token) = (path(&daemon, "seen"), path(&daemon, "dashboard-token"));
+    std::fs::write(&token, "hidden-word\n").unwrap();
+    let dashboard = format!(
+        "import http.server
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length'])).decode()
+        open('{}', 'a').write(self.path + ' ' + self.headers['Authorization'] + ' ' + body + chr(10))
+        self.send_response(202); self.end_headers()
+http.server.HTTPServer(('127.0.0.1', 18655), Dashboard).serve_forever()",
+        seen.display()
+    );
+    daemon.configure_whole(json!({
+        "supervisor": {"metrics_interval": 1, "dashboard_url": "http://127.0.0.1:18655", "dashboard_token_file": token},
+        "services": {"dashboard": {"command": "/usr/bin/python3", "args": ["-c", dashboard]}, "pushed": sleeper()},
+    }));
+    daemon.launch();
+    let line =
+        wait_for("samples arrive", SOON, || lines(&seen).into_iter().find(|line| line.contains("pushed")));
+    let body =
+        line.strip_prefix("/api/supervisor/metrics Bearer hidden-word ").unwrap_or_else(|| panic!("{line}"));
+    let rows: serde_json::Value = serde_json::from_str(body).unwrap();
+    let row = rows.as_array().unwrap().iter().find(|row| row["service_id"] == "pushed").unwrap();
+    assert!(row["memory_mb"].as_f64().is_some() && row["timestamp"].as_str().is_some(), "{row}");
+    let mut command = std::process::Command::new("curl");
+    command.args([
+        "-sS",
+        "-H",
+        "content-type: application/json",
+        "-w",
+        "%{http_code}",
+        "-d",
+        body,
+        "--unix-socket",
+    ]);
+    command.arg(daemon.folder.join("runtime/supervisor.sock")).arg("http://localhost/api/supervisor/metrics");
+    let answer = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(answer.ends_with("202"), "what we send we take: {answer}");
+    assert!(!daemon.log().contains("hidden-word"), "{}", daemon.log());
 }
