@@ -397,7 +397,7 @@ impl Loop {
         if let Some(pusher) = &self.pusher {
             pusher.push(rows.iter().cloned());
         }
-        self.store.metrics(rows);
+        self.store.measured(rows);
     }
 
     fn trouble(&self, trouble: &Trouble) {

@@ -30,7 +30,7 @@ impl History for Store {
     }
 
     fn add_metrics(&self, rows: Vec<MetricRow>) {
-        Store::metrics(self, rows);
+        self.measured(rows);
     }
 }
 

@@ -278,7 +278,7 @@ fn a_file_that_becomes_corrupt_is_replaced_by_all_that_is_known() {
     }
     assert_eq!(told.phases()[0], Phase::Noted, "{}", told.text());
     store.save(&id("busy"), record(2));
-    store.metrics(vec![metric("busy", 1)]);
+    store.measured(vec![metric("busy", 1)]);
     assert!(flush(&store));
     close(store);
     assert_eq!(ask::<i64>(&path, "SELECT count(*) FROM supervisor_metrics"), 1);
@@ -323,7 +323,7 @@ fn a_lock_of_another_program_delays_nobody_and_loses_nothing() {
         store.event(&failed(n), Wall(n as i64));
     }
     for round in 0..(pending::MAX_METRICS as i64 / 500 + 2) {
-        store.metrics((0..500).map(|n| metric("a", round * 500 + n)).collect());
+        store.measured((0..500).map(|n| metric("a", round * 500 + n)).collect());
     }
     store.save(&id("a"), record(1));
     assert!(started.elapsed() < Duration::from_secs(2), "callers were held up: {:?}", started.elapsed());
@@ -418,7 +418,7 @@ fn a_full_disk_is_survived() {
         store.save(&id("a"), record(2));
         for n in 0..300 {
             store.event(&failed(n), Wall(n as i64));
-            store.metrics(vec![metric("a", n as i64)]);
+            store.measured(vec![metric("a", n as i64)]);
         }
         told.wait_for(Phase::Began);
         assert!(told.text().contains("free some space"), "{}", told.text());
@@ -595,8 +595,8 @@ fn what_is_older_than_its_days_goes_when_it_is_quiet() {
     let (store, _) = told.open(&path);
     let (now, day) = (writer::now().0, 86_400_000);
     let old = retention::STEP * 3;
-    store.metrics((0..old).map(|n| metric("a", now - 9 * day + n)).collect());
-    store.metrics((0..10).map(|n| metric("a", now - day + n)).collect());
+    store.measured((0..old).map(|n| metric("a", now - 9 * day + n)).collect());
+    store.measured((0..10).map(|n| metric("a", now - day + n)).collect());
     store.event(&failed(1), Wall(now - 9 * day));
     store.event(&failed(2), Wall(now));
     let count =
@@ -607,7 +607,7 @@ fn what_is_older_than_its_days_goes_when_it_is_quiet() {
     until("only the young ones", || ask::<String>(&path, count) == "10 1");
     assert_eq!(events(&store, EventQuery::default())[0].message, "a failed, 2");
     let query = MetricQuery { service: id("a"), since: Wall(now - 2 * day), until: Wall(now), points: 5 };
-    let points = runtime().block_on(History::metrics(&store, query)).unwrap();
+    let points = runtime().block_on(store.metrics(query)).unwrap();
     assert_eq!(points.iter().map(|point| point.samples).sum::<u64>(), 10);
     assert_eq!(told.phases(), [], "{}", told.text());
 }
