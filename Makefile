@@ -48,6 +48,7 @@ bench:
 	cargo build --release --locked --bins --examples
 	cargo build --locked --bin supervisor-sandbox
 	cargo bench --locked --bench config_load
+	cargo bench --locked --bench metrics
 	cargo bench --locked --no-run --bench supervision
 	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision
 

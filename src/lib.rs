@@ -20,6 +20,7 @@ pub mod http;
 pub mod journal;
 pub mod place;
 pub mod probe;
+pub mod push;
 pub mod resource;
 pub mod runtime;
 #[allow(unsafe_code)]

@@ -11,6 +11,8 @@ use crate::core::sample::Sample;
 
 /// Bytes of a file that are read. `memory.stat`, the longest, has some 1500; `io.stat` a hundred for each device.
 const LONGEST: usize = 64 << 10;
+/// The kernel fills its answer up to the end of the last line that fits in a page; less than this is the end.
+const SHORT: usize = 2 << 10;
 
 /// What only ever grows in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -166,7 +168,7 @@ impl Files<'_> {
         path.push(folder);
         path.push(file);
         match fill(path, text) {
-            Ok(()) => parse(text),
+            Ok(text) => parse(text),
             Err(error) => {
                 // Pressure may be switched off by the kernel's command line: then the files are there and cannot
                 // be opened.
@@ -179,14 +181,23 @@ impl Files<'_> {
     }
 }
 
-/// Reads at most [`LONGEST`] bytes. One call is enough for nearly all of these files: the kernel gives a file of
-/// this kind whole if there is room.
-fn fill(path: &Path, text: &mut Vec<u8>) -> std::io::Result<()> {
+/// Reads at most [`LONGEST`] bytes. One call is enough for nearly all of these files: the kernel gives a short file
+/// whole, and a short answer that ends with its line is all of it. 5,000 calls less for 500 services.
+fn fill<'a>(path: &Path, text: &'a mut Vec<u8>) -> std::io::Result<&'a [u8]> {
     let mut file = File::open(path)?;
-    if text.len() < 8 << 10 {
-        text.reserve(LONGEST);
+    // Once; what an earlier file left behind is not looked at.
+    text.resize(LONGEST, 0);
+    let mut filled = 0;
+    while let Some(room) = text.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match file.read(room) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if filled < SHORT && text.get(filled - 1) == Some(&b'\n') {
+            break;
+        }
     }
-    text.clear();
-    std::io::Read::by_ref(&mut file).take(LONGEST as u64).read_to_end(text)?;
-    Ok(())
+    Ok(text.get(..filled).unwrap_or_default())
 }

@@ -8,11 +8,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Input, clock};
+use crate::config::Settings;
 use crate::control::MetricRow;
 use crate::core::plan::Id;
 use crate::core::sample::Sample;
 use crate::core::snapshot::{ServiceView, Snapshot};
 use crate::core::{Mono, Wall};
+use crate::push::Destination;
 use crate::resource::{Meter, Target};
 
 /// The first round, which only notes counters where runs were taken over.
@@ -101,6 +103,12 @@ pub fn row(view: &ServiceView, sample: &Sample, at: Wall) -> MetricRow {
         tasks: sample.tasks,
         throttled: sample.throttled,
     }
+}
+
+/// Where samples are sent to, if anywhere.
+pub fn destination(settings: &Settings) -> Option<Destination> {
+    let url = settings.dashboard_url.clone()?;
+    Some(Destination { url, token_file: settings.dashboard_token_file.clone() })
 }
 
 /// To what a measurement is worth.

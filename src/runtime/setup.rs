@@ -21,6 +21,7 @@ use crate::core::Engine;
 use crate::core::snapshot::Snapshot;
 use crate::http;
 use crate::place::Places;
+use crate::push::Pusher;
 use crate::store::Store;
 use crate::systemd::{Manager, SystemdError, notify, own};
 
@@ -105,7 +106,8 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
     let (metrics_interval, interval) = watch::channel(settings.metrics_interval);
     measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone());
-    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval };
+    let pusher = measuring::destination(&settings).map(Pusher::start);
+    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval, pusher };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
     let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);

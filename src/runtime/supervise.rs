@@ -26,6 +26,7 @@ use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
+use crate::push::Pusher;
 use crate::store::{Phase, Store, Trouble};
 use crate::systemd::{Manager, Notice, name::service_unit, notify};
 
@@ -54,6 +55,7 @@ pub struct Loop {
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
+    pub pusher: Option<Pusher>,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -85,6 +87,7 @@ pub struct Ends {
     pub to_inputs: mpsc::UnboundedSender<Input>,
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
+    pub pusher: Option<Pusher>,
 }
 
 impl Loop {
@@ -98,7 +101,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -112,6 +115,7 @@ impl Loop {
             to_inputs,
             snapshot,
             metrics_interval,
+            pusher,
             stop_services_on_exit,
             state,
         }
@@ -395,7 +399,10 @@ impl Loop {
             Some(measuring::row(view, view.usage.as_ref()?, at))
         };
         let rows: Vec<_> = measured.iter().filter_map(row).collect();
-        self.store.metrics(rows);
+        if let Some(pusher) = &self.pusher {
+            pusher.push(rows.iter().cloned());
+        }
+        self.store.measured(rows);
     }
     fn trouble(&mut self, trouble: &Trouble) {
         let level = match trouble.phase {
@@ -489,6 +496,10 @@ impl Loop {
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
         self.store.retain(loaded.settings.retention_days);
+        let to = measuring::destination(&loaded.settings);
+        if self.pusher.as_ref().map(Pusher::destination) != to.as_ref() {
+            self.pusher = to.map(Pusher::start);
+        }
         self.metrics_interval.send_if_modified(|interval| {
             std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
         });

@@ -46,7 +46,7 @@ impl History for Store {
     }
 
     fn add_metrics(&self, rows: Vec<MetricRow>) {
-        Store::metrics(self, rows);
+        self.measured(rows);
     }
 }
 

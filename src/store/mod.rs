@@ -4,8 +4,8 @@
 //! cannot be written, everything is kept in memory up to a bound and written when it can be.
 //!
 //! ```text
-//!  save, show, forget, event, metrics --> pending --> writer (thread) --> file <-- history (read-only)
-//!                                                       '-- retention, when it is quiet
+//!  save, show, forget, event, measured --> pending --> writer (thread) --> file <-- history (read-only)
+//!                                                        '-- retention, when it is quiet
 //! ```
 
 mod alerts;
@@ -173,7 +173,7 @@ impl Store {
 
     /// Adds rows to `supervisor_metrics`. Returns at once, and nobody can wait for them: while the database cannot
     /// be written, the oldest of them go first.
-    pub fn metrics(&self, rows: Vec<MetricRow>) {
+    pub fn measured(&self, rows: Vec<MetricRow>) {
         self.shared.change(|queue| queue.pending.metrics(rows));
     }
 

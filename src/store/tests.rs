@@ -10,9 +10,9 @@ use std::thread;
 
 use rusqlite::Connection;
 
-use super::testing::{entry, id, record, view};
+use super::testing::{entry, id, metric, record, view};
 use super::*;
-use crate::control::{EventQuery, History};
+use crate::control::{EventQuery, History, MetricQuery};
 use crate::core::action::{EntryKind, Want};
 use crate::core::alert::{Alert, AlertKey, AlertKind, Severity};
 use crate::core::snapshot::State;
@@ -279,8 +279,10 @@ fn a_file_that_becomes_corrupt_is_replaced_by_all_that_is_known() {
     }
     assert_eq!(told.phases()[0], Phase::Noted, "{}", told.text());
     store.save(&id("busy"), record(2));
+    store.measured(vec![metric("busy", 1)]);
     assert!(flush(&store));
     close(store);
+    assert_eq!(ask::<i64>(&path, "SELECT count(*) FROM supervisor_metrics"), 1);
     let (_store, records) = told.open(&path);
     assert_eq!(records, BTreeMap::from([(id("busy"), record(2)), (id("quiet"), record(4))]));
 }
@@ -321,6 +323,9 @@ fn a_lock_of_another_program_delays_nobody_and_loses_nothing() {
     for n in 0..pending::MAX_EVENTS + 100 {
         store.event(&failed(n), Wall(n as i64));
     }
+    for round in 0..(pending::MAX_METRICS as i64 / 500 + 2) {
+        store.measured((0..500).map(|n| metric("a", round * 500 + n)).collect());
+    }
     store.save(&id("a"), record(1));
     assert!(started.elapsed() < Duration::from_secs(2), "callers were held up: {:?}", started.elapsed());
     assert!(!runtime().block_on(store.flushed(Duration::from_millis(50))));
@@ -337,6 +342,9 @@ fn a_lock_of_another_program_delays_nobody_and_loses_nothing() {
     assert_eq!(ask::<i64>(&path, count), pending::MAX_EVENTS as i64);
     let gaps = events(&store, EventQuery { kind: Some(EntryKind::DatabaseTrouble), ..EventQuery::default() });
     assert_eq!((gaps.len(), &gaps[0].details["dropped"]), (1, &100.into()), "{gaps:?}");
+    let kept = "SELECT count(*) || ' from ' || min(timestamp) FROM supervisor_metrics";
+    let expected = format!("{} from 1970-01-01 00:00:01.000", pending::MAX_METRICS);
+    assert_eq!(ask::<String>(&path, kept), expected, "the oldest are dropped, nothing else");
     assert_eq!(ask::<i64>(&path, "SELECT count(*) FROM supervisor_records"), 1);
 }
 
@@ -411,6 +419,7 @@ fn a_full_disk_is_survived() {
         store.save(&id("a"), record(2));
         for n in 0..300 {
             store.event(&failed(n), Wall(n as i64));
+            store.measured(vec![metric("a", n as i64)]);
         }
         told.wait_for(Phase::Began);
         assert!(told.text().contains("free some space"), "{}", told.text());
@@ -420,6 +429,7 @@ fn a_full_disk_is_survived() {
         told.wait_for(Phase::Ended);
         assert_eq!(told.phases(), [Phase::Began, Phase::Ended]);
         assert_eq!(events(&store, EventQuery::default()).len(), 300);
+        assert_eq!(ask::<i64>(&path, "SELECT count(*) FROM supervisor_metrics"), 300);
         close(store);
         assert_eq!(told.open(&path).1, BTreeMap::from([(id("a"), record(2))]));
     });
@@ -648,4 +658,29 @@ fn open_alerts_are_written_anew_when_the_file_is_lost() {
     assert!(flush(&store));
     let rows = alerts(&store, true);
     assert_eq!(rows.iter().map(|row| row.message.as_str()).collect::<Vec<_>>(), ["a is down"]);
+}
+
+#[test]
+fn what_is_older_than_its_days_goes_when_it_is_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let told = Told::default();
+    let (store, _) = told.open(&path);
+    let (now, day) = (writer::now().0, 86_400_000);
+    let old = retention::STEP * 3;
+    store.measured((0..old).map(|n| metric("a", now - 9 * day + n)).collect());
+    store.measured((0..10).map(|n| metric("a", now - day + n)).collect());
+    store.event(&failed(1), Wall(now - 9 * day));
+    store.event(&failed(2), Wall(now));
+    let count =
+        "SELECT (SELECT count(*) FROM supervisor_metrics) || ' ' || (SELECT count(*) FROM supervisor_events)";
+    until("all rows", || ask::<String>(&path, count) == format!("{} 2", old + 10));
+    store.retain(8);
+    store.save(&id("a"), record(1));
+    until("only the young ones", || ask::<String>(&path, count) == "10 1");
+    assert_eq!(events(&store, EventQuery::default())[0].message, "a failed, 2");
+    let query = MetricQuery { service: id("a"), since: Wall(now - 2 * day), until: Wall(now), points: 5 };
+    let points = runtime().block_on(store.metrics(query)).unwrap();
+    assert_eq!(points.iter().map(|point| point.samples).sum::<u64>(), 10);
+    assert_eq!(told.phases(), [], "{}", told.text());
 }

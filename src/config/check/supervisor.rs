@@ -48,17 +48,9 @@ pub(in crate::config) fn supervisor(ctx: &mut Context<'_>, at: &At<'_>, raw: raw
         raw.default_user.and_then(|user| ctx.account(&at.key("default_user"), &user, true, true));
     if let Some(text) = &raw.dashboard_url {
         let at = at.key("dashboard_url");
-        match url(text, &["http", "https"]) {
-            Ok(_) => ctx.report.warn(
-                &at,
-                "metrics are not sent to another dashboard by this version",
-                "remove it, or keep it for a later one",
-            ),
-            Err((message, _)) => {
-                let help =
-                    "write \"http://host:port\"; a token goes into the file of \"dashboard_token_file\"";
-                ctx.report.error(&at, message, help);
-            }
+        if let Err((message, _)) = url(text, &["http", "https"]) {
+            let help = "write \"http://host:port\"; a token goes into the file of \"dashboard_token_file\"";
+            ctx.report.error(&at, message, help);
         }
     } else if raw.dashboard_token_file.is_some() && at.key("dashboard_url").node().is_none() {
         let help = "add \"dashboard_url\", or remove the token file";

@@ -1,8 +1,10 @@
 //! What services use, measured on real units, and how it is kept and shown.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
-use super::{Daemon, SOON, script, sleeper, wait_for, with};
+use super::{Daemon, SOON, lines, path, script, sleeper, wait_for, with};
 
 /// A daemon that measures every second.
 fn measuring(services: serde_json::Value) -> Daemon {
@@ -72,4 +74,94 @@ fn the_interval_changes_with_a_reload_and_a_run_that_ended_has_no_figures() {
     daemon.ok(&["stop", "paced"]);
     let stopped = daemon.service("paced");
     assert_eq!((&stopped["cpu_percent"], &stopped["usage"]), (&json!(null), &json!(null)), "{stopped}");
+}
+
+#[test]
+fn a_python_program_that_locks_the_database_for_ten_seconds_delays_nobody_and_costs_no_sample() {
+    let daemon = measuring(json!({"steady": sleeper()}));
+    let count = |sql: &str| {
+        let db = rusqlite::Connection::open(daemon.database()).unwrap();
+        db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    wait_for("the first sample", SOON, || {
+        (count("SELECT count(*) FROM supervisor_metrics") >= 1).then_some(())
+    });
+    let lock = "import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+db.execute('BEGIN IMMEDIATE')
+print('locked', flush=True)
+time.sleep(10)
+db.execute('COMMIT')";
+    let mut python = std::process::Command::new("python3")
+        .args(["-c", lock])
+        .arg(daemon.database())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(python.stdout.as_mut().unwrap()), &mut line)
+        .unwrap();
+    assert_eq!(line, "locked\n");
+    let mut slowest = Duration::ZERO;
+    while python.try_wait().unwrap().is_none() {
+        let begun = Instant::now();
+        assert_eq!(daemon.api("GET", "services/steady").0, 200);
+        slowest = slowest.max(begun.elapsed());
+    }
+    // A curl and an answer; the rest is for a loaded machine.
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let gap =
+        "SELECT coalesce(max(gap), 999999) FROM (SELECT (julianday(timestamp) - julianday(lag(timestamp)
+               OVER (ORDER BY id))) * 86400000 AS gap FROM supervisor_metrics)";
+    wait_for("all that was measured is in the table", SOON, || {
+        let rows = count("SELECT count(*) FROM supervisor_metrics");
+        (rows >= 10).then_some(())
+    });
+    let db = rusqlite::Connection::open(daemon.database()).unwrap();
+    let longest: f64 = db.query_row(gap, [], |row| row.get(0)).unwrap();
+    assert!(longest < 6000.0, "no sample is missing: the longest gap is {longest} ms");
+}
+
+#[test]
+fn samples_are_pushed_to_another_dashboard_with_its_token_which_is_never_shown() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let (seen, token) = (path(&daemon, "seen"), path(&daemon, "dashboard-token"));
+    std::fs::write(&token, "hidden-word\n").unwrap();
+    let dashboard = format!(
+        "import http.server
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length'])).decode()
+        open('{}', 'a').write(self.path + ' ' + self.headers['Authorization'] + ' ' + body + chr(10))
+        self.send_response(202); self.end_headers()
+http.server.HTTPServer(('127.0.0.1', 18655), Dashboard).serve_forever()",
+        seen.display()
+    );
+    daemon.configure_whole(json!({
+        "supervisor": {"metrics_interval": 1, "dashboard_url": "http://127.0.0.1:18655", "dashboard_token_file": token},
+        "services": {"dashboard": {"command": "/usr/bin/python3", "args": ["-c", dashboard]}, "pushed": sleeper()},
+    }));
+    daemon.launch();
+    let line =
+        wait_for("samples arrive", SOON, || lines(&seen).into_iter().find(|line| line.contains("pushed")));
+    let body =
+        line.strip_prefix("/api/supervisor/metrics Bearer hidden-word ").unwrap_or_else(|| panic!("{line}"));
+    let rows: serde_json::Value = serde_json::from_str(body).unwrap();
+    let row = rows.as_array().unwrap().iter().find(|row| row["service_id"] == "pushed").unwrap();
+    assert!(row["memory_mb"].as_f64().is_some() && row["timestamp"].as_str().is_some(), "{row}");
+    let mut command = std::process::Command::new("curl");
+    command.args([
+        "-sS",
+        "-H",
+        "content-type: application/json",
+        "-w",
+        "%{http_code}",
+        "-d",
+        body,
+        "--unix-socket",
+    ]);
+    command.arg(daemon.folder.join("runtime/supervisor.sock")).arg("http://localhost/api/supervisor/metrics");
+    let answer = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(answer.ends_with("202"), "what we send we take: {answer}");
+    assert!(!daemon.log().contains("hidden-word"), "{}", daemon.log());
 }
