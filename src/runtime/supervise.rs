@@ -22,7 +22,7 @@ use crate::core::alert::AlertKind;
 use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits, ServicePlan};
 use crate::core::sample::Sample;
-use crate::core::snapshot::{Snapshot, State};
+use crate::core::snapshot::{ServiceView, Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
@@ -239,9 +239,12 @@ impl Loop {
         let before = self.snapshot.borrow().clone();
         let mut changed = before.services.len() != next.services.len();
         for (id, view) in &next.services {
-            if before.services.get(id).is_none_or(|old| !Arc::ptr_eq(old, view)) {
-                self.store.show(view);
+            let old = before.services.get(id);
+            if old.is_none_or(|old| !Arc::ptr_eq(old, view)) {
                 changed = true;
+                if old.is_none_or(|old| row_differs(old, view)) {
+                    self.store.show(view);
+                }
             }
         }
         if !changed && before.leaving == next.leaving && before.groups == next.groups {
@@ -553,6 +556,15 @@ pub(super) fn log(entry: &Entry) {
         (None, Level::Warning) => warn!("{message}"),
         (None, Level::Error) => error!("{message}"),
     }
+}
+
+/// Whether `supervisor_services` has to tell something else. The answer of a probe is not in it, and is no reason to
+/// wake the disk; a round of measuring brings the uptime up to date.
+fn row_differs(old: &ServiceView, new: &ServiceView) -> bool {
+    let told = |view: &ServiceView| {
+        (view.state, view.pid, view.started_at, view.restart_count, view.last_restart, view.usage)
+    };
+    told(old) != told(new) || !Arc::ptr_eq(&old.plan, &new.plan)
 }
 
 /// For `systemctl status`: `12 running, 1 backoff of 13 services`.
