@@ -42,7 +42,14 @@ pub(super) fn validate(out: &mut Out, file: &Path, scope: Scope) -> Result<(), F
     out.text(&chosen(&loaded, out.style))?;
     let count = loaded.plan.services.len();
     let services = if count == 1 { "service" } else { "services" };
-    out.line(&format!("{} is valid: {count} {services}.", file.display()))
+    // Only the systemd that is to run them can tell.
+    let open = loaded.plan.services.values().any(|service| !service.exec.unit_properties.is_empty());
+    let open = if open {
+        " Values of unit_properties are checked by systemd: `supervisorctl reload --dry-run`."
+    } else {
+        ""
+    };
+    out.line(&format!("{} is valid: {count} {services}.{open}", file.display()))
 }
 
 /// Each service with the program file that was found for it.

@@ -38,7 +38,7 @@ pub fn diff(old: &Plan, new: &Plan) -> ReloadReport {
 fn executed(before: &ServicePlan, now: &ServicePlan) -> Vec<&'static str> {
     let (a, b) = (&before.exec, &now.exec);
     differing(&[
-        ("command", a.program != b.program),
+        ("command", a.command != b.command),
         ("args", a.args != b.args),
         ("working_directory", a.working_directory != b.working_directory),
         ("environment", a.environment != b.environment),
@@ -54,6 +54,7 @@ fn executed(before: &ServicePlan, now: &ServicePlan) -> Vec<&'static str> {
 /// Names of all other fields that differ, groups aside.
 fn other(a: &ServicePlan, b: &ServicePlan) -> Vec<&'static str> {
     differing(&[
+        ("command", a.exec.command == b.exec.command && a.exec.program != b.exec.program),
         ("enabled", a.enabled != b.enabled),
         ("name", a.name != b.name),
         ("description", a.description != b.description),

@@ -139,6 +139,7 @@ impl ServicePlan {
     /// A service with the defaults of the contract. Its `exec_hash` is empty.
     pub fn new(id: Id, program: &str) -> Self {
         let exec = Exec {
+            command: program.into(),
             program: program.into(),
             args: Vec::new(),
             working_directory: None,
@@ -194,7 +195,10 @@ impl ServicePlan {
 /// What systemd executes: every change in here needs a restart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exec {
-    /// Absolute path of the program.
+    /// The program as the user wrote it: an absolute path, or a name that was looked up.
+    pub command: String,
+    /// Absolute path of the program. For a name it is what the look-up gave this time; another answer counts from
+    /// the next start on, and is no reason to end what runs.
     pub program: String,
     /// Arguments after the program, literal.
     pub args: Vec<String>,
@@ -214,6 +218,13 @@ pub struct Exec {
     pub shutdown: Shutdown,
     /// Further systemd properties by unit-file name, values as in a unit file (a list: each element assigned in turn).
     pub unit_properties: BTreeMap<String, Vec<String>>,
+}
+
+impl Exec {
+    /// Whether a process that was made from `other` is as good as one made from this.
+    pub fn means_same(&self, other: &Self) -> bool {
+        self.command == other.command && *self == Self { program: self.program.clone(), ..other.clone() }
+    }
 }
 
 /// systemd's `Type=`.

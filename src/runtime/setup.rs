@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Group, chown};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, measuring, reload};
@@ -84,7 +84,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     store.retain(settings.retention_days);
     let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records)
         .with_open_alerts(store.open_alerts().iter().cloned());
-    info!(
+    let begun = format!(
         "process-supervisor {version} supervises {} services of {} through systemd {} ({} scope)",
         engine.plan().services.len(),
         places.config.display(),
@@ -111,6 +111,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
     let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);
+    the_loop.tell_start(begun);
     let (leaving, store) = the_loop.run().await.map_err(SetupError::Signals)?;
     notify::stopping(match leaving {
         Leaving::ServicesRunning => "leaving; services go on running",

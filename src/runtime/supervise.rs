@@ -121,6 +121,11 @@ impl Loop {
         }
     }
 
+    /// The first thing in the history of this daemon.
+    pub fn tell_start(&self, message: String) {
+        self.record_own(EntryKind::SupervisorStarted, Level::Info, message);
+    }
+
     /// Runs until somebody wants it to end.
     pub async fn run(mut self) -> std::io::Result<(Leaving, Store)> {
         let mut signals = Signals::new()?;

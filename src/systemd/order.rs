@@ -104,13 +104,15 @@ async fn start_down(
     spec: UnitSpec,
     wanted: Made,
 ) -> Result<OwnedObjectPath, SystemdError> {
-    let (made, hash) = {
+    let (made, hash, failed) = {
         let mut units = inner.units();
         let unit = units.get(&plan.id);
-        (unit.made, unit.state.exec_hash.clone())
+        (unit.made, unit.state.exec_hash.clone(), unit.state.activity == Some(Activity::Failed))
     };
     // An earlier daemon made it, or systemd has read it from its file since.
-    let trusted = || hash.as_ref() == Some(&plan.exec_hash) && survives_reload(&plan.exec);
+    // A name may have led to another file then. One that did not fail is forgotten at its end anyway.
+    let same_file = plan.exec.command == plan.exec.program || !failed;
+    let trusted = || hash.as_ref() == Some(&plan.exec_hash) && survives_reload(&plan.exec) && same_file;
     let kept = match made {
         Some(made) if made == wanted => true,
         None if trusted() => set_limits(inner, plan).await.is_ok(),

@@ -20,6 +20,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// Over what systemd itself grants the start.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is asked for lines that are not there yet, and the pause between.
+const JOURNAL_TRIES: u32 = 10;
+const JOURNAL_AGAIN: Duration = Duration::from_millis(100);
 const SECOND: u64 = 1_000_000;
 /// Where the folders come from, and what is logged; not secret.
 const PASSED_ON: [&str; 5] =
@@ -155,14 +158,8 @@ async fn last_words(link: &Link, scope: Scope) -> String {
     };
     // The daemon's own lines, not systemd's about it.
     let run = format!("_SYSTEMD_INVOCATION_ID={run}");
-    let journal = tokio::process::Command::new("journalctl")
-        .args(["-n", "5", "-o", "cat", "--no-pager", "-q", &run])
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(JOURNAL_TIMEOUT, journal).await {
-        Ok(Ok(output)) if !output.stdout.is_empty() => {
-            format!("{status}; its last words:\n{}", String::from_utf8_lossy(&output.stdout).trim_end())
-        }
+    match tokio::time::timeout(JOURNAL_TIMEOUT, journal_of(&run)).await {
+        Ok(words) if !words.is_empty() => format!("{status}; its last words:\n{words}"),
         _ => {
             let which = match scope {
                 Scope::System => "--unit",
@@ -171,6 +168,22 @@ async fn last_words(link: &Link, scope: Scope) -> String {
             format!("{status}; `journalctl {which} {OWN_UNIT}` shows its log")
         }
     }
+}
+
+/// The last lines of a run that has just ended. journald may take a moment to write them.
+async fn journal_of(run: &str) -> String {
+    for _ in 0..JOURNAL_TRIES {
+        let journal = tokio::process::Command::new("journalctl")
+            .args(["-n", "5", "-o", "cat", "--no-pager", "-q", run])
+            .kill_on_drop(true)
+            .output();
+        let Ok(output) = journal.await else { break };
+        if !output.stdout.is_empty() {
+            return String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        }
+        tokio::time::sleep(JOURNAL_AGAIN).await;
+    }
+    String::new()
 }
 
 /// In words, and of which run.

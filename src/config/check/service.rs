@@ -39,16 +39,22 @@ pub(in crate::config) fn service(
     let around =
         Surroundings { path: path.as_ref(), folder: working_directory.as_deref(), enabled: raw.enabled };
     let health = ctx.health(&at.key("health_check"), raw.health_check.take().map(|h| *h), &around);
-    let program = raw
-        .command
-        .take()
-        .map(|command| ctx.program(&at.key("command"), &command, around.path, around.folder, raw.enabled));
+    let command = raw.command.take();
+    let program = command
+        .as_ref()
+        .map(|command| ctx.program(&at.key("command"), command, around.path, around.folder, raw.enabled));
     let port = match raw.port {
         Some(0) => None,
         Some(port) => Some(port),
         None => local_port(&health.probe),
     };
-    let exec = exec(ctx, at, &mut raw, program.unwrap_or_default(), working_directory.clone());
+    let exec = exec(
+        ctx,
+        at,
+        &mut raw,
+        (command.unwrap_or_default(), program.unwrap_or_default()),
+        working_directory.clone(),
+    );
     ServicePlan {
         name,
         description: raw.description,
@@ -87,7 +93,7 @@ fn exec(
     ctx: &mut Context<'_>,
     at: &At<'_>,
     raw: &mut raw::Service,
-    program: String,
+    (command, program): (String, String),
     working_directory: Option<String>,
 ) -> Exec {
     ctx.arguments(&at.key("args"), &raw.args);
@@ -95,6 +101,7 @@ fn exec(
     let user = raw.user.as_ref().and_then(|user| ctx.account(&at.key("user"), user, true, raw.enabled));
     let group = raw.group.as_ref().and_then(|group| ctx.account(&at.key("group"), group, false, raw.enabled));
     Exec {
+        command,
         program,
         args: std::mem::take(&mut raw.args),
         working_directory,
@@ -255,7 +262,7 @@ fn dependencies(ctx: &mut Context<'_>, at: &At<'_>, id: &Id) -> Vec<Dependency> 
 #[derive(Serialize)]
 struct Executed<'e> {
     version: u8,
-    program: &'e str,
+    command: &'e str,
     args: &'e [String],
     working_directory: Option<&'e str>,
     environment: Vec<&'e str>,
@@ -273,7 +280,8 @@ struct Executed<'e> {
 /// SHA-256 in hex over all that systemd executes, environment values aside.
 pub(super) fn exec_hash(exec: &Exec, slice: Option<&Id>) -> String {
     let Exec {
-        program,
+        command,
+        program: _,
         args,
         working_directory,
         environment,
@@ -286,7 +294,7 @@ pub(super) fn exec_hash(exec: &Exec, slice: Option<&Id>) -> String {
     } = exec;
     let executed = Executed {
         version: 1,
-        program,
+        command,
         args,
         working_directory: working_directory.as_deref(),
         environment: environment.keys().map(String::as_str).collect(),

@@ -87,7 +87,7 @@ impl Engine {
         let Some(service) = self.services.get_mut(id) else { return };
         let plan = Arc::clone(&service.plan);
         let was_enabled_up = service.want == Want::Up;
-        let other_program = before.exec != plan.exec || before.exec_hash != plan.exec_hash;
+        let other_program = !before.exec.means_same(&plan.exec) || before.exec_hash != plan.exec_hash;
         match (plan.enabled, service.want) {
             (false, Want::Up | Want::Removed) if before.enabled || service.want == Want::Removed => {
                 service.want = Want::Disabled;

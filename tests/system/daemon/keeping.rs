@@ -25,6 +25,45 @@ fn sigterm_leaves_services_running_and_the_next_daemon_adopts_them() {
 }
 
 #[test]
+fn a_name_that_leads_elsewhere_ends_nothing_that_runs() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let (first, second) = (daemon.folder.join("first"), daemon.folder.join("second"));
+    for folder in [&first, &second] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    std::fs::copy("/bin/sleep", second.join("napper")).unwrap();
+    let search = format!("{}:{}", first.display(), second.display());
+    daemon.configure(
+        json!({"named": {"command": "napper", "args": ["1000000"], "environment": {"PATH": search},
+            "restart_policy": {"retry_delay": 0.1}}}),
+    );
+    daemon.launch();
+    let before = daemon.wait_state("named", "running");
+    std::fs::copy("/bin/sleep", first.join("napper")).unwrap();
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(daemon.service("named")["pid"], before["pid"], "another file of that name is there");
+    let report: Value = serde_json::from_str(&daemon.ok(&["--json", "reload"])).unwrap();
+    assert_eq!(report["restarted"], json!([]), "{report}");
+    for folder in [&first, &second] {
+        std::fs::remove_file(folder.join("napper")).unwrap();
+    }
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(daemon.service("named")["pid"], before["pid"], "no file of that name is there");
+    // The next start takes what is there then.
+    std::fs::copy("/bin/sleep", first.join("napper")).unwrap();
+    daemon.ok(&["reload"]);
+    sh(&format!("kill -9 {}", before["pid"]));
+    let pid = wait_for("the next run", SOON, || {
+        let service = daemon.service("named");
+        (service["state"] == "running" && service["pid"] != before["pid"]).then(|| service["pid"].clone())
+    });
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    assert_eq!(program, first.join("napper"));
+}
+
+#[test]
 fn what_ended_while_nobody_watched_is_dealt_with() {
     let mut daemon = Daemon::prepared(json!({}));
     let go = daemon.folder.join("go");
