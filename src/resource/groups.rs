@@ -5,18 +5,11 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::{Mount, memberships, mount};
 use crate::core::plan::Id;
 
 /// No file that is read here is longer.
 const LONGEST: u64 = 1 << 20;
-
-/// A mounted hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mount {
-    /// The group that the mount point shows.
-    root: String,
-    point: PathBuf,
-}
 
 /// The hierarchies of this host.
 #[derive(Debug, Default)]
@@ -96,8 +89,9 @@ impl Hierarchies {
             );
             return groups;
         };
-        for (controllers, path) in lines(&text) {
-            let own = |mount: &Option<Mount>| mount.as_ref().and_then(|mount| folder(mount, path, unit));
+        for (controllers, path) in memberships(&text) {
+            let own =
+                |mount: &Option<Mount>| -> Option<PathBuf> { mount.as_ref()?.folder(up_to(path, unit)?) };
             if controllers.is_empty() {
                 groups.unified = own(&self.unified);
             }
@@ -116,52 +110,21 @@ impl Hierarchies {
     }
 }
 
-/// Controllers and path of each line: `4:memory:/a/b`.
-fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        Some((parts.next()?, parts.next()?))
-    })
-}
-
 /// The unit, as systemd's own hierarchy names it: `supervisor-web.service`.
 fn unit_of(text: &str) -> Option<&str> {
     let of_systemd = |controllers: &str| controllers == "name=systemd" || controllers.is_empty();
-    lines(text).filter(|(controllers, _)| of_systemd(controllers)).find_map(|(_, path)| {
+    memberships(text).filter(|(controllers, _)| of_systemd(controllers)).find_map(|(_, path)| {
         path.split('/').find(|part| part.starts_with("supervisor-") && part.ends_with(".service"))
     })
 }
 
-/// The folder of `unit` on the path of a process, which may be further down.
-fn folder(mount: &Mount, path: &str, unit: &str) -> Option<PathBuf> {
-    let root = mount.root.trim_end_matches('/');
-    let below = path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-    let mut folder = mount.point.clone();
-    for part in below.split('/').filter(|part| !part.is_empty()) {
-        // A group outside of what is mounted here.
-        if part == ".." {
-            return None;
-        }
-        folder.push(part);
-        if part == unit {
-            return Some(folder);
-        }
-    }
-    None
-}
-
-/// Mount, file system and options of a line of mountinfo.
-fn mount(line: &str) -> Option<(Mount, &str, &str)> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ').skip(3);
-    let mount = Mount { root: before.next()?.into(), point: unescaped(before.next()?).into() };
-    let mut after = after.split(' ');
-    Some((mount, after.next()?, after.nth(1)?))
-}
-
-/// `\040` is a space.
-fn unescaped(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+/// The part of the path of a process that ends with `unit`; the process may be further down.
+fn up_to<'p>(path: &'p str, unit: &str) -> Option<&'p str> {
+    let mut end = 0;
+    path.split('/').find_map(|part| {
+        end += part.len() + 1;
+        (part == unit).then(|| &path[..end - 1])
+    })
 }
 
 /// What can be read of a file; nothing where it cannot be.

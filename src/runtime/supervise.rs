@@ -412,6 +412,7 @@ impl Loop {
         }
         self.store.measured(rows);
     }
+
     fn trouble(&mut self, trouble: &Trouble) {
         let level = match trouble.phase {
             Phase::Began => Level::Error,

@@ -1,14 +1,8 @@
 //! Into the cgroup of the service, on every layout: one hierarchy (v2), one per controller (v1), or both.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// One hierarchy and where a process is in it.
-#[derive(Debug, PartialEq, Eq)]
-struct Membership<'a> {
-    /// Comma-separated; empty for v2.
-    controllers: &'a str,
-    path: &'a str,
-}
+use crate::cgroup::{memberships, mount};
 
 /// Moves this process to where the main process is. An `Err` goes on after the program's name. Where `required` is
 /// not set, being refused is no failure: the answer says what kept it out.
@@ -17,18 +11,18 @@ pub(super) fn enter(main_pid: u32, unit: &str, required: bool) -> Result<Option<
     let (theirs, ours) = (read(&format!("/proc/{main_pid}/cgroup")), read("/proc/self/cgroup"));
     let ours: Vec<_> = memberships(&ours).collect();
     let mounts = read("/proc/self/mountinfo");
-    let of_unit = |place: &Membership<'_>| place.path.split('/').any(|part| part == unit);
-    if !memberships(&theirs).any(|place| of_unit(&place)) {
+    let of_unit = |(_, path): (&str, &str)| path.split('/').any(|part| part == unit);
+    if !memberships(&theirs).any(of_unit) {
         return Err(format!(
             "was not run: process {main_pid} is not in {unit} any more, the service has ended"
         ));
     }
     let mut refused = None;
     for place in memberships(&theirs).filter(|place| !ours.contains(place)) {
-        let Some(folder) = folder(&mounts, &place) else { continue };
+        let Some(folder) = folder(&mounts, place) else { continue };
         // systemd makes groups of the unit only for the controllers that it needs; elsewhere no limit is lost.
         if let Err(error) = std::fs::write(folder.join("cgroup.procs"), "0")
-            && of_unit(&place)
+            && of_unit(place)
         {
             refused = Some(format!("{}: {error}", folder.display()));
         }
@@ -41,31 +35,17 @@ pub(super) fn enter(main_pid: u32, unit: &str, required: bool) -> Result<Option<
     }
 }
 
-/// The lines of `/proc/PID/cgroup`.
-fn memberships(text: &str) -> impl Iterator<Item = Membership<'_>> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        Some(Membership { controllers: fields.next()?, path: fields.next()? })
-    })
-}
-
 /// Where a group of a hierarchy can be seen in the file system.
-fn folder(mountinfo: &str, place: &Membership<'_>) -> Option<PathBuf> {
+fn folder(mountinfo: &str, (controllers, path): (&str, &str)) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (root, point) = (mount.next()?, mount.next()?);
-        let mut file_system = file_system.split(' ');
-        let (kind, options) = (file_system.next()?, file_system.nth(1)?);
-        let suits = match (kind, place.controllers) {
+        let (mount, kind, options) = mount(line)?;
+        let suits = match (kind, controllers) {
             ("cgroup2", "") => true,
             ("cgroup", "") => false,
             ("cgroup", controllers) => controllers.split(',').all(|c| options.split(',').any(|o| o == c)),
             _ => false,
         };
-        let inside = Path::new(place.path).strip_prefix(root).ok()?;
-        let climbs = inside.components().any(|part| part == std::path::Component::ParentDir);
-        (suits && !climbs).then(|| Path::new(point).join(inside))
+        mount.folder(path).filter(|_| suits)
     })
 }
 
@@ -92,7 +72,7 @@ mod tests {
             ("7:pids:/a", None),
         ] {
             let place = memberships(line).next().unwrap();
-            assert_eq!(folder(MOUNTS, &place), expected.map(PathBuf::from), "{line}");
+            assert_eq!(folder(MOUNTS, place), expected.map(PathBuf::from), "{line}");
         }
     }
 
