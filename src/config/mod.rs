@@ -26,6 +26,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -76,6 +77,13 @@ impl Loaded {
         let help = "see `man systemd.exec` and `man systemd.resource-control`, or remove it".into();
         let place = self.properties.get(&(service.clone(), property.into())).cloned().unwrap_or_default();
         Problem { message, help, ..place }
+    }
+
+    /// The unit of this service cannot be made, and the daemon starts all the same.
+    pub fn set_lacking(&mut self, service: &Id, what: &str) {
+        if let Some(plan) = self.plan.services.get_mut(service) {
+            Arc::make_mut(plan).lacks.get_or_insert_with(|| what.to_owned());
+        }
     }
 }
 

@@ -290,7 +290,7 @@ pub(super) struct RestartPolicy {
     /// Restarts in a row before giving up; -1 for no bound.
     #[schemars(range(min = -1, max = 1_000_000))]
     pub max_retries: i32,
-    /// Before the first restart.
+    /// Before the first restart. With 0, from the 101st restart in a row on there are 100 ms between two.
     pub retry_delay: Seconds,
     /// Factor from one delay to the next.
     #[schemars(range(min = 1, max = 1000))]

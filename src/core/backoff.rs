@@ -13,6 +13,12 @@ pub(super) enum Retry {
     GiveUp,
 }
 
+/// So many restarts in a row may follow each other without a pause, where the policy asks for none.
+const WITHOUT_PAUSE: u32 = 100;
+/// After them: a service that crashes at once must not use up the machine, the journal and the database. systemd's own
+/// default of `RestartSec=`.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
 /// The delay before attempt n (1-based): `min(retry_delay * backoff_multiplier^(n-1), max_backoff)`, to which a
 /// random share of up to `jitter` of it is added. `entropy` is any 64 random bits.
 pub(super) fn delay(policy: &RestartPolicy, attempt: u32, entropy: u64) -> Duration {
@@ -33,10 +39,14 @@ pub(super) fn after_failure(policy: &RestartPolicy, attempt: u32, entropy: u64) 
         AfterMaxRetries::Fatal if beyond_max => Retry::GiveUp,
         AfterMaxRetries::KeepTrying if beyond_max => {
             let at_most = RestartPolicy { retry_delay: policy.max_backoff, ..policy.clone() };
-            Retry::Again { attempt: next, delay: delay(&at_most, 1, entropy), beyond_max }
+            Retry::Again { attempt: next, delay: paused(next, delay(&at_most, 1, entropy)), beyond_max }
         }
-        _ => Retry::Again { attempt: next, delay: delay(policy, next, entropy), beyond_max },
+        _ => Retry::Again { attempt: next, delay: paused(next, delay(policy, next, entropy)), beyond_max },
     }
+}
+
+fn paused(attempt: u32, delay: Duration) -> Duration {
+    if attempt > WITHOUT_PAUSE { delay.max(LEAST_PAUSE) } else { delay }
 }
 
 #[cfg(test)]
@@ -88,6 +98,18 @@ mod tests {
             ..policy(1.0, 2.0, 60.0, Some(2))
         };
         assert_eq!(sequence(&keep, 4), [Some(1), Some(2), Some(60), Some(60)]);
+    }
+
+    #[test]
+    fn restarts_without_end_get_a_pause() {
+        let delay_after = |policy: &RestartPolicy, attempt| match after_failure(policy, attempt, 0) {
+            Retry::Again { delay, .. } => delay,
+            Retry::GiveUp => Duration::MAX,
+        };
+        let none = policy(0.0, 2.0, 300.0, None);
+        assert_eq!(delay_after(&none, 99), Duration::ZERO);
+        assert_eq!(delay_after(&none, 100), LEAST_PAUSE);
+        assert_eq!(delay_after(&policy(1.0, 1.0, 300.0, None), 100), Duration::from_secs(1));
     }
 
     proptest! {

@@ -133,6 +133,9 @@ pub struct ServicePlan {
     /// Fingerprint of `exec` without environment values, and of the slice: two plans with one fingerprint need
     /// no restart between them unless an environment value differs. Hex; safe to show.
     pub exec_hash: String,
+    /// Why its unit cannot be made as things are (a program, a user or a property that this machine does not have).
+    /// The daemon starts all the same; what runs is not ended for a unit that cannot follow it.
+    pub lacks: Option<String>,
 }
 
 impl ServicePlan {
@@ -188,6 +191,7 @@ impl ServicePlan {
             groups: Vec::new(),
             labels: BTreeMap::new(),
             exec_hash: String::new(),
+            lacks: None,
         }
     }
 }

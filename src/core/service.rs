@@ -38,6 +38,8 @@ pub(super) struct Service {
     pub was_ready: bool,
     /// The current or last run; `None` from the order to start until the answer.
     pub invocation: Option<InvocationId>,
+    /// It runs as an earlier configuration says, because the one in force cannot be used.
+    pub outdated: bool,
     /// The run whose end was last dealt with.
     pub ended: Option<InvocationId>,
     /// An end that was told before the start was.
@@ -87,6 +89,7 @@ impl Service {
             start_due: want == Want::Up,
             restarting: false,
             was_ready: false,
+            outdated: false,
             invocation: None,
             ended: None,
             early_exit: None,
@@ -205,6 +208,10 @@ impl Service {
             self.reason = Self::first_reason(&self.plan).into();
         }
         self.start_due = self.want == Want::Up && self.state == State::Stopped;
+        if self.start_due && !turned {
+            // What it was stopped for is no reason to start.
+            "the supervisor was started again".clone_into(&mut self.reason);
+        }
         turned
     }
 

@@ -77,7 +77,11 @@ pub async fn load(places: Places, manager: &Manager, lacking: Lacking) -> Result
     for (id, answer) in answers {
         match answer {
             Ok(refused) => {
-                problems.extend(refused.iter().map(|(name, why)| loaded.refused_property(&id, name, why)))
+                for (name, why) in refused {
+                    let problem = loaded.refused_property(&id, &name, &why);
+                    loaded.set_lacking(&id, &problem.message);
+                    problems.push(problem);
+                }
             }
             Err(error) => {
                 problems.push(whole_file(

@@ -36,6 +36,8 @@ pub(super) struct Context<'c> {
     pub report: Report,
     /// Default of `user`.
     pub default_user: Option<String>,
+    /// What the machine lacks of what the service at hand needs: the first such thing.
+    lacks: Option<String>,
     programs: HashMap<(Option<String>, String), program::Search>,
     accounts: HashMap<(bool, String), bool>,
     folders: HashMap<String, super::world::Found>,
@@ -49,6 +51,7 @@ impl<'c> Context<'c> {
             lenient,
             report: Report::default(),
             default_user: None,
+            lacks: None,
             programs: HashMap::new(),
             accounts: HashMap::new(),
             folders: HashMap::new(),
@@ -60,6 +63,7 @@ impl<'c> Context<'c> {
         if enabled && !self.lenient {
             self.report.error(at, message, help);
         } else {
+            self.lacks.get_or_insert_with(|| message.clone());
             self.report.warn(at, message, help);
         }
     }

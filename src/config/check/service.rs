@@ -30,6 +30,7 @@ pub(in crate::config) fn service(
     id: Id,
     mut raw: raw::Service,
 ) -> ServicePlan {
+    ctx.lacks = None;
     let name = name(ctx, at, &id, raw.name.take());
     let working_directory = ctx.absolute(&at.key("working_directory"), raw.working_directory.take());
     if let Some(folder) = &working_directory {
@@ -78,6 +79,7 @@ pub(in crate::config) fn service(
         labels: raw.labels,
         // Known when the groups are.
         exec_hash: String::new(),
+        lacks: ctx.lacks.take(),
         id,
     }
 }
@@ -199,8 +201,8 @@ fn restart_policy(ctx: &mut Context<'_>, at: &At<'_>, raw: &raw::RestartPolicy) 
     }
     let max_retries = u32::try_from(raw.max_retries).ok();
     if retry_delay.min(max_backoff).is_zero() && max_retries.is_none() {
-        let message =
-            "restarts have neither a pause nor an end: a service that crashes at once uses up a core";
+        let message = "restarts have neither a pause nor an end: a service that crashes at once keeps a core busy, ten times a second \
+             in the long run";
         let help = "raise retry_delay to 1 or more, or give max_retries an end";
         ctx.report.warn(&at.key("retry_delay"), message, help);
     }

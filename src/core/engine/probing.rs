@@ -18,6 +18,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// one after the other.
 const NAP: Duration = Duration::from_millis(500);
 
+/// Services that are found running are asked within this.
+const ADOPTED: Duration = Duration::from_secs(2);
 /// Of 2^64.
 const GOLDEN_SECTION: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -38,14 +40,26 @@ impl Engine {
     pub(super) fn first_probe(&self, id: &Id) -> Mono {
         let Some(service) = self.services.get(id) else { return self.now.mono };
         let interval = service.plan.health.interval;
-        let rank = self.rank.get(id).copied().unwrap_or_default() as u64;
-        let share = (rank.wrapping_mul(GOLDEN_SECTION) >> 32) as f64 / 2_f64.powi(32);
-        let slot = self.origin + interval.mul_f64(share);
+        let slot = self.origin + interval.mul_f64(self.share(id));
         if slot > self.now.mono {
             return slot;
         }
         let intervals = (self.now.mono - slot).as_nanos() / interval.as_nanos().max(1) + 1;
         slot + interval.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX))
+    }
+
+    /// When one that was found running is asked first. Nothing is known of its health until then, so it is soon, and
+    /// spread all the same.
+    pub(super) fn probe_after_adoption(&self, id: &Id) -> Mono {
+        let probed = self.services.get(id).is_some_and(|s| s.plan.health.probe.decides_readiness());
+        let soon = self.now.mono + ADOPTED.mul_f64(self.share(id));
+        if probed { soon.min(self.first_probe(id)) } else { self.first_probe(id) }
+    }
+
+    /// Of an interval, from 0 to 1.
+    fn share(&self, id: &Id) -> f64 {
+        let rank = self.rank.get(id).copied().unwrap_or_default() as u64;
+        (rank.wrapping_mul(GOLDEN_SECTION) >> 32) as f64 / 2_f64.powi(32)
     }
 
     /// The answer never came; nothing is known, so nothing is counted.
@@ -58,6 +72,7 @@ impl Engine {
 
     pub(super) fn probed(&mut self, id: &Id, invocation: InvocationId, report: &ProbeReport) {
         let now = self.now;
+        let slot = self.first_probe(id);
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(sent) = service.watch.sent.filter(|_| service.invocation == Some(invocation)) else {
             return;
@@ -74,6 +89,9 @@ impl Engine {
         let next = if starting {
             let doubled = EAGER_FIRST.saturating_mul(1 << service.watch.rounds.min(6));
             now.mono + doubled.min(EAGER_LAST).min(check.interval)
+        } else if service.watch.rounds == 0 {
+            // It may have been asked ahead of its slot.
+            if slot - now.mono < check.interval / 2 { slot + check.interval } else { slot }
         } else {
             (sent.at + check.interval).max(now.mono + check.interval / 2)
         };

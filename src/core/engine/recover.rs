@@ -171,7 +171,8 @@ impl Engine {
         if state == State::Running && known {
             let (entered, plan) = (service.since.0, Arc::clone(&service.plan));
             self.timers.set(id, Timer::Reset, (entered + plan.restart.reset_after).max(now.mono));
-            self.timers.set(id, Timer::Probe, self.first_probe(id));
+            self.timers.set(id, Timer::Probe, self.probe_after_adoption(id));
+            self.healthy_unless_probed(id);
             self.mark(id);
             let message = format!("{id}: running: {found}; left as it is");
             self.record(id, EntryKind::ServiceAdopted, Level::Info, message, []);
@@ -197,8 +198,23 @@ impl Engine {
         if same || !matches!(service.state, State::Stopped | State::Starting | State::Running) {
             return false;
         }
+        if let Some(lacks) = service.plan.lacks.clone() {
+            self.keep_outdated(id, &lacks);
+            return false;
+        }
         self.begin_stop(id, "its configuration changed while the supervisor was away", AfterStop::Start);
         true
+    }
+
+    /// What runs is worth more than a unit that cannot be made.
+    fn keep_outdated(&mut self, id: &Id, lacks: &str) {
+        let Some(service) = self.touch(id).filter(|s| !s.outdated) else { return };
+        service.outdated = true;
+        let message = format!(
+            "{id}: its configuration changed while the supervisor was away, and cannot be used: {lacks}; it goes on \
+             with the one it was started with, until a reload finds the new one good"
+        );
+        self.record(id, EntryKind::ConfigRejected, Level::Error, message, []);
     }
 
     /// It was on its way down: the stop is asked for again, which does no harm.

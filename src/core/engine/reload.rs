@@ -87,7 +87,9 @@ impl Engine {
         let Some(service) = self.services.get_mut(id) else { return };
         let plan = Arc::clone(&service.plan);
         let was_enabled_up = service.want == Want::Up;
-        let other_program = !before.exec.means_same(&plan.exec) || before.exec_hash != plan.exec_hash;
+        let other_program = !before.exec.means_same(&plan.exec)
+            || before.exec_hash != plan.exec_hash
+            || service.outdated && plan.lacks.is_none();
         match (plan.enabled, service.want) {
             (false, Want::Up | Want::Removed) if before.enabled || service.want == Want::Removed => {
                 service.want = Want::Disabled;
@@ -96,6 +98,9 @@ impl Engine {
             (true, Want::Disabled | Want::Removed) => {
                 service.want = Want::Up;
                 service.start_due = !service.is_active();
+                if service.start_due {
+                    "enabled in the configuration".clone_into(&mut service.reason);
+                }
                 if service.state == State::Stopping {
                     service.after_stop = AfterStop::Start;
                 }

@@ -76,6 +76,7 @@ impl Engine {
         service.start_due = false;
         service.op = Some(op);
         service.invocation = None;
+        service.outdated = false;
         service.early_exit = None;
         service.appeared = None;
         service.started = None;
@@ -186,9 +187,6 @@ impl Engine {
         service.was_ready = true;
         let by_probe = service.plan.health.probe.decides_readiness();
         let said_ready = service.plan.exec.service_type == ServiceType::Notify;
-        if !by_probe && service.watch.health.is_none() {
-            service.watch.health = Some(Health::Healthy);
-        }
         let after = match service.started {
             Some(_) if by_probe || said_ready => {
                 format!(", {} after its start", Human(now - service.since.0))
@@ -197,6 +195,7 @@ impl Engine {
         };
         let reset = service.plan.restart.reset_after;
         let reason = format!("{why}{after}");
+        self.healthy_unless_probed(id);
         let told = Told { kind: EntryKind::ServiceStarted, level: Level::Info, reason: &reason, next: "" };
         // A daemon that dies here must not forget whom to restart: they are kept as stopping before this one is
         // kept as running. The log tells the cause first.
@@ -210,6 +209,13 @@ impl Engine {
         self.timers.set(id, Timer::Reset, now + reset);
         let first_probe = if by_probe && said_ready { now } else { self.first_probe(id) };
         self.timers.set(id, Timer::Probe, first_probe);
+    }
+
+    /// That it is up is all the health that there is of a service without a probe of its own.
+    pub(super) fn healthy_unless_probed(&mut self, id: &Id) {
+        if let Some(service) = self.touch(id).filter(|s| !s.plan.health.probe.decides_readiness()) {
+            service.watch.health.get_or_insert(Health::Healthy);
+        }
     }
 
     /// It took too long to become ready.

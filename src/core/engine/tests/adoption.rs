@@ -153,9 +153,11 @@ fn an_adopted_service_goes_on_with_its_counts_timers_and_probes() {
     assert_eq!(rig.attempt("web"), 2);
     rig.pass(0.1);
     assert_eq!(rig.attempt("web"), 0, "60 s in running, 30 of them before the daemon ended");
-    let probes = |effects: Vec<String>| effects.len();
-    let (mut rig, _) = back(svc("web").tcp(), kept(Running, Want::Up), unit(Active, RUN, &svc("web")));
-    assert_eq!(probes(rig.pass(30.0)), 1, "asked within one interval");
+    let (rig, effects) = back(svc("web").tcp(), kept(Running, Want::Up), unit(Active, RUN, &svc("web")));
+    assert_eq!(effects, ["probe web"], "its health is asked for at once");
+    assert_eq!(rig.health("web"), Health::Unknown);
+    let (rig, _) = back(svc("web"), kept(Running, Want::Up), unit(Active, RUN, &svc("web")));
+    assert_eq!(rig.health("web"), Health::Healthy, "that it is up is all that is asked of it");
 }
 
 #[test]
@@ -254,6 +256,33 @@ fn another_configuration_is_put_in_force() {
     let not_ours = UnitSeen { exec_hash: None, environment_matches: false, ..unit(Active, RUN, &old) };
     let (_, effects) = back(old, kept(Running, Want::Up), not_ours);
     assert_eq!(effects, NOTHING, "what nobody knows is left alone");
+}
+
+#[test]
+fn what_runs_is_not_ended_for_a_configuration_that_cannot_be_used() {
+    let (old, new) = (svc("web"), svc("web").args("--new"));
+    let lacks = ServicePlan { lacks: Some("there is no user \"shop\"".into()), ..new.clone() };
+    let (mut rig, effects) = back(lacks.clone(), kept(Running, Want::Up), unit(Active, RUN, &old));
+    assert_eq!((rig.state("web"), effects), (Running, owned(&[])));
+    assert_eq!(
+        rig.lines()[0],
+        "web: its configuration changed while the supervisor was away, and cannot be used: there is no user \"shop\"; \
+         it goes on with the one it was started with, until a reload finds the new one good"
+    );
+    assert_eq!(rig.resync([("web", unit(Active, RUN, &old))]), NOTHING);
+    assert!(!rig.lines().iter().any(|line| line.contains("cannot be used")), "told once");
+    assert_eq!(rig.reload(plan([lacks.clone()])), NOTHING);
+    assert_eq!(rig.reload(plan([new.clone()])), ["stop web"], "it is mended");
+
+    let (mut rig, effects) = back(lacks, kept(Running, Want::Up), unit(Active, RUN, &new));
+    assert_eq!((rig.state("web"), effects), (Running, owned(&[])));
+    assert_eq!(rig.reload(plan([new])), NOTHING, "it runs as it should");
+}
+
+#[test]
+fn a_start_after_everything_was_stopped_does_not_carry_the_reason_of_the_stop() {
+    let (mut rig, _) = back(svc("web"), kept(Stopped, Want::Up), UnitSeen::GONE);
+    assert_eq!(rig.lines(), ["web: stopped -> starting: the supervisor was started again; ready after 1 s"]);
 }
 
 #[test]

@@ -244,3 +244,27 @@ fn probes_of_many_services_are_spread_over_their_interval() {
     rig.crash(thousand(), units);
     evenly(&asked_at(&mut rig));
 }
+
+#[test]
+fn those_found_running_are_asked_soon_and_then_in_their_slots() {
+    let names: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
+    let all = || plan(names.iter().map(|name| svc(name).tcp()));
+    let mut rig = Rig::new(all());
+    for name in &names {
+        rig.started(name);
+        rig.probed(name, true);
+    }
+    let units: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), unit(Activity::Active, rig.run(name).0, &svc(name).tcp())))
+        .collect();
+    rig.crash(all(), units);
+    let asked = asked_at(&mut rig);
+    // The one whose turn is at once was asked by the picture itself.
+    assert_eq!(asked.iter().filter(|at| **at <= 2.0).count(), 299);
+    for second in 2..40 {
+        let from = f64::from(second);
+        let within = asked.iter().filter(|at| (from..from + 1.0).contains(*at)).count();
+        assert!(within <= 20, "{within} in the second from {from} on, where 10 would be even");
+    }
+}
