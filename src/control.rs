@@ -64,6 +64,11 @@ pub enum Request {
     },
 }
 
+/// Whom [`Request::Signal`] reaches, in words.
+pub fn signal_target(signal: i32) -> &'static str {
+    if signal == nix::libc::SIGKILL { "all processes" } else { "the main process" }
+}
+
 /// What a new configuration changes. Each service is in exactly one list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReloadReport {

@@ -10,7 +10,7 @@ use super::client::{Client, Reply};
 use super::failure::Failure;
 use super::out::Out;
 use super::select::select;
-use super::status::health_tone;
+use super::status::{health_tone, is_well};
 use super::table::{Cell, Style, Tone, clean, paint, table};
 use crate::http::dto::{Event, Events, OverallHealth, ServiceHealth};
 
@@ -19,16 +19,13 @@ pub(super) async fn health(client: &Client, out: &mut Out, service: Option<&str>
         Some(id) => {
             let reply = client.get(&["services", id, "health"], &[]).await?;
             let health: ServiceHealth = reply.read()?;
-            let well = health.state == "running" && health.health != "unhealthy";
+            let well = is_well(true, &health.state, &health.health);
             (reply, render_checks(&health, out.style), well)
         }
         None => {
             let reply = client.get(&["health"], &[]).await?;
             let health: OverallHealth = reply.read()?;
-            let well = health
-                .services
-                .values()
-                .all(|s| !s.enabled || (s.state == "running" && s.health != "unhealthy"));
+            let well = health.services.values().all(|s| is_well(s.enabled, &s.state, &s.health));
             (reply, render_health(&health, out.style), well)
         }
     };

@@ -31,12 +31,17 @@ pub(super) async fn status(client: &Client, out: &mut Out, patterns: &[String]) 
         }
         out.text(&text)?;
     }
-    if status.services.values().all(is_well) { Ok(()) } else { Err(Failure::Unwell) }
+    let well = |s: &Service| is_well(s.enabled, &s.state, &s.health);
+    if status.services.values().all(well) { Ok(()) } else { Err(Failure::Unwell) }
 }
 
 /// Whether it is as the configuration wants it.
-pub(super) fn is_well(service: &Service) -> bool {
-    !service.enabled || (service.state == "running" && service.health != "unhealthy")
+pub(super) fn is_well(enabled: bool, state: &str, health: &str) -> bool {
+    match state {
+        "running" => health != "unhealthy",
+        "stopped" => !enabled,
+        _ => false,
+    }
 }
 
 /// The table. `now` counts the time to the next retry.
@@ -71,7 +76,10 @@ fn details(service: &Service) -> String {
 
 fn row(service: &Service, now: Timestamp) -> [Cell; 7] {
     let dash = || String::from("-");
-    let uptime = service.uptime_seconds.map_or_else(dash, |s| Human(Duration::from_secs(s)).to_string());
+    let uptime = service.uptime_seconds.map_or_else(dash, |s| match s {
+        0 => "0 s".into(),
+        s => Human(Duration::from_secs(s)).to_string(),
+    });
     [
         Cell::from(&service.id),
         Cell::new(&service.state, state_tone(service)),
@@ -114,7 +122,10 @@ pub(super) fn why(service: &Service, now: Timestamp) -> String {
     if !service.enabled && service.state == "stopped" {
         parts.push("disabled in the configuration".to_owned());
     } else if !service.reason.is_empty() {
-        parts.push(service.reason.clone());
+        // The countdown below says it as it is now.
+        let reason =
+            service.reason.rsplit_once(", restart in ").map_or(&*service.reason, |(before, _)| before);
+        parts.push(if service.next_retry_at.is_some() { reason } else { &service.reason }.to_owned());
     }
     let waits = service.waiting_for.join(", ");
     if !waits.is_empty() && !service.waiting_for.iter().all(|id| service.reason.contains(id.as_str())) {
@@ -156,7 +167,7 @@ mod tests {
             health: "unknown".into(),
             restart_count: 3,
             next_retry_at: Some("2026-01-31T08:00:12.000Z".into()),
-            reason: "exited with status 1".into(),
+            reason: "exited with status 1; attempt 2 of 5, restart in 20 s".into(),
             ..service("db", &[], &[])
         };
         let off = Service {
@@ -177,7 +188,7 @@ mod tests {
         insta::assert_snapshot!(render(&example(), now(), Style::default()), @r"
         NAME            STATE    HEALTH   PID   UPTIME     RESTARTS  WHY
         architect-prod  running  healthy  4242  2 h 5 min  0
-        db              backoff  unknown  -     -          3         exited with status 1; next try in 12 s
+        db              backoff  unknown  -     -          3         exited with status 1; attempt 2 of 5; next try in 12 s
         old             stopped  unknown  -     -          0         disabled in the configuration
         pharma          stopped  unknown  -     -          0         started with the supervisor; waiting for db
         ");
@@ -211,10 +222,13 @@ mod tests {
 
     #[test]
     fn well_means_as_the_configuration_wants_it() {
+        let well = |s: &Service| is_well(s.enabled, &s.state, &s.health);
         let all = example();
-        let well: Vec<&str> = all.services.values().filter(|s| is_well(s)).map(|s| s.id.as_str()).collect();
-        assert_eq!(well, ["architect-prod", "old"]);
-        assert!(!is_well(&Service { health: "unhealthy".into(), ..service("a", &[], &[]) }));
+        let names: Vec<&str> = all.services.values().filter(|s| well(s)).map(|s| s.id.as_str()).collect();
+        assert_eq!(names, ["architect-prod", "old"]);
+        assert!(!well(&Service { health: "unhealthy".into(), ..service("a", &[], &[]) }));
+        let by_hand = Service { enabled: false, state: "fatal".into(), ..service("a", &[], &[]) };
+        assert!(!well(&by_hand), "disabled, and somebody wanted it to run");
     }
 
     #[test]
@@ -233,6 +247,6 @@ mod tests {
             next_retry_at: Some("2026-01-31T08:00:00.000Z".into()),
             ..example().services["db"].clone()
         };
-        assert_eq!(why(&due, now()), "exited with status 1; next try now");
+        assert_eq!(why(&due, now()), "exited with status 1; attempt 2 of 5; next try now");
     }
 }

@@ -176,7 +176,7 @@ fn a_service_that_is_disabled_starts_by_its_name_only() {
 fn small_orders() {
     let daemon = daemon();
     let ran = daemon.run("signal HUP web");
-    assert_eq!((ran.code, ran.out.as_str()), (0, "web: SIGHUP was sent to all processes of web\n"));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "web: SIGHUP was sent to the main process of web\n"));
     let ran = daemon.run("signal HUP edge");
     assert_eq!((ran.code, ran.err.as_str()), (1, "edge is stopped\n"));
     assert_eq!(daemon.run("signal NOPE web").code, 2);

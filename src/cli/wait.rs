@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::args;
 use super::client::Client;
 use super::failure::Failure;
 use super::orders::change;
 use super::out::Out;
+use super::status::why;
 use super::table::clean;
 use crate::core::time::Human;
 use crate::http::dto::{Message, Service};
@@ -29,7 +32,7 @@ pub(super) async fn wait(client: &Client, out: &mut Out, wanted: &args::Wait) ->
         if service.state == "running" && (!wanted.healthy || service.health == "healthy") {
             return if out.json { out.value(&service) } else { out.line(&format!("{id}: {goal}")) };
         }
-        let why = clean(&service.reason);
+        let why = clean(&why(&service, Timestamp::now()));
         if matches!(service.state.as_str(), "fatal" | "failed")
             || !service.enabled && service.state == "stopped"
         {

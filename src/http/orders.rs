@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::extract::{Body, Known, KnownGroup, Params, seconds, switch};
 use super::schedule::{After, Schedule};
 use super::serve::Origin;
-use crate::control::{Control, Ended};
+use crate::control::{Control, Ended, signal_target};
 use crate::core::event::Verb;
 use crate::core::plan::{Probe, ServicePlan, ServiceType};
 use crate::core::snapshot::{ServiceView, Snapshot};
@@ -263,7 +263,7 @@ pub(super) async fn signal(
     };
     match control.signal(known.id.clone(), number, origin.0).await? {
         Ok(()) => {
-            let message = format!("{name} was sent to all processes of {}", known.id);
+            let message = format!("{name} was sent to {} of {}", signal_target(number), known.id);
             Ok((
                 StatusCode::OK,
                 Json(OrderAnswer {

@@ -470,7 +470,7 @@ async fn signals_by_name() {
     let json = "application/json";
     assert_eq!(
         send("web", json, r#"{"signal": "HUP"}"#).await,
-        (200, "SIGHUP was sent to all processes of web".into())
+        (200, "SIGHUP was sent to the main process of web".into())
     );
     assert_eq!(send("edge", json, r#"{"signal": "10"}"#).await, (409, "edge is stopped".into()));
     for (kind, body, code, part) in [

@@ -17,6 +17,10 @@ use crate::systemd::Manager;
 /// A database in trouble delays supervision by no more than this.
 const AT_MOST: Duration = Duration::from_millis(250);
 
+/// What the answer to an order says that is in force, and that only this process knows of so far.
+const NOT_KEPT: &str = "; the database could not take it yet (see the alerts): until it can, a supervisor that is \
+                        killed forgets who asked";
+
 /// One thing to do after the flush.
 pub enum Errand {
     Start {
@@ -45,16 +49,17 @@ pub fn start(store: Store, manager: Manager) -> mpsc::UnboundedSender<Errand> {
     tokio::spawn(async move {
         let mut batch = Vec::new();
         while queue.recv_many(&mut batch, 1024).await > 0 {
-            store.flushed(AT_MOST).await;
+            let kept = store.flushed(AT_MOST).await;
             for errand in batch.drain(..) {
-                run(errand, &manager);
+                run(errand, &manager, kept);
             }
         }
     });
     errands
 }
 
-fn run(errand: Errand, manager: &Manager) {
+/// `kept`: the disk has what led to it.
+fn run(errand: Errand, manager: &Manager, kept: bool) {
     match errand {
         Errand::Start { op, plan } => manager.start(op, plan),
         Errand::Stop { op, service, kill } => manager.stop(op, service, kill),
@@ -63,7 +68,12 @@ fn run(errand: Errand, manager: &Manager) {
             tokio::spawn(async move { manager.release(&service).await });
         }
         // Nobody listens any more: the order stays in force.
-        Errand::Answer { to, outcome } => drop(to.send(outcome)),
+        Errand::Answer { to, mut outcome } => {
+            if !kept {
+                outcome.message.push_str(NOT_KEPT);
+            }
+            drop(to.send(outcome));
+        }
         Errand::Reply(reply) => reply(),
     }
 }

@@ -110,9 +110,12 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval, pusher };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
-    let the_loop = Loop::new(places.clone(), engine, manager, store, errands, ends, stop_on_exit);
+    let the_loop = Loop::new(places.clone(), engine, manager.clone(), store, errands, ends, stop_on_exit);
     the_loop.tell_start(begun);
     let (leaving, store) = the_loop.run().await.map_err(SetupError::Signals)?;
+    if leaving == Leaving::ServicesStopped {
+        manager.forget_environments();
+    }
     notify::stopping(match leaving {
         Leaving::ServicesRunning => "leaving; services go on running",
         Leaving::ServicesStopped => "all services are stopped; leaving",

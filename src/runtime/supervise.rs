@@ -16,7 +16,7 @@ use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
 use super::{Input, clock, measuring, reload};
 use crate::config::{self, Loaded, Problem};
-use crate::control::Request;
+use crate::control::{Request, signal_target};
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
 use crate::core::alert::AlertKind;
 use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
@@ -28,7 +28,7 @@ use crate::place::Places;
 use crate::probe::{self, ProbeClient};
 use crate::push::Pusher;
 use crate::store::{Phase, Store, Trouble};
-use crate::systemd::{Manager, Notice, name::service_unit, notify};
+use crate::systemd::{Manager, Notice, name::service_unit, notify, signal_name};
 
 /// Events dealt with before a new picture is published and signals are looked at again.
 const BURST: usize = 256;
@@ -363,6 +363,13 @@ impl Loop {
         answer: oneshot::Sender<Result<(), String>>,
     ) {
         let (manager, store) = (self.manager.clone(), self.store.clone());
+        // systemd finds it well to send SIGKILL to nobody.
+        let rest = self.snapshot.borrow().services.get(&service).filter(|view| view.pid.is_none()).cloned();
+        if let Some(view) = rest {
+            let why =
+                format!("{service} has no process to send it to: it is {} ({})", view.state, view.reason);
+            return drop(answer.send(Err(why)));
+        }
         tokio::spawn(async move {
             let sent = manager.signal(&service, number).await.map_err(|error| error.to_string());
             if sent.is_ok() {
@@ -370,7 +377,11 @@ impl Loop {
                     service: Some(service.clone()),
                     kind: EntryKind::SignalSent,
                     level: Level::Info,
-                    message: format!("{service}: signal {number} sent, asked for by {origin}"),
+                    message: format!(
+                        "{service}: {} sent to {}, asked for by {origin}",
+                        signal_name(number),
+                        signal_target(number)
+                    ),
                     details: BTreeMap::from([("signal", number.into())]),
                 };
                 log(&entry);

@@ -69,6 +69,14 @@ impl EnvFiles {
         Ok(found == render(environment).as_bytes())
     }
 
+    /// Removes all of them. What runs has read its own.
+    pub fn clear(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            remove_if_there(&entry?.path())?;
+        }
+        Ok(())
+    }
+
     /// Removes the file of a service, where there is one.
     pub fn remove(&self, service: &Id) -> io::Result<()> {
         remove_if_there(&self.path(service))

@@ -156,6 +156,13 @@ impl Manager {
         }
     }
 
+    /// Removes what is kept for services that run, once none does.
+    pub fn forget_environments(&self) {
+        if let Err(error) = self.inner.environment.clear() {
+            tracing::warn!(%error, "environment files could not be removed");
+        }
+    }
+
     /// Gives the running unit the limits of the plan; it keeps its process.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use crate::place::Scope;
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// Over what systemd itself grants the start.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// For systemd's answer to a call that makes a job.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is asked for lines that are not there yet, and the pause between.
 const JOURNAL_TRIES: u32 = 10;
@@ -40,8 +42,11 @@ pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Res
     bus::listen(&connection, scope).await?;
     let owner = bus::owner(&connection, scope).await?;
     let link = bus::subscribe(&connection, owner, scope).await?;
-    refuse_second(&link, scope).await?;
-    let job = make_job(&link, scope, exe, args).await?;
+    let asked = async {
+        refuse_second(&link, scope).await?;
+        make_job(&link, scope, exe, args).await
+    };
+    let job = tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| unanswered())??;
     let result = tokio::time::timeout(ANSWER_TIMEOUT, job_result(&mut messages, &link, &job)).await;
     let result = result.ok().flatten().unwrap_or_else(|| "timeout".into());
     if result == "done" {
@@ -54,6 +59,18 @@ pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Res
     Err(SystemdError::Job { what: "start", unit: OWN_UNIT.into(), result, reason })
 }
 
+fn unanswered() -> SystemdError {
+    SystemdError::Refused {
+        what: "StartTransientUnit",
+        unit: OWN_UNIT.into(),
+        reason: format!(
+            "systemd did not answer in {} s; where you are not root it asks polkit first, which may not be up: try \
+             again as root (sudo), or use --user",
+            CALL_TIMEOUT.as_secs()
+        ),
+    }
+}
+
 async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
     let explain = |error| explain(scope, error, "Get", OWN_UNIT);
     let (unit, service) = link.unit(&object_path(OWN_UNIT)).await.map_err(explain)?;
@@ -63,6 +80,11 @@ async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
         return Ok(());
     }
     let pid = service.main_pid().await.unwrap_or(0);
+    if pid == 0 {
+        // One that failed waits for its next try. This start takes its place, and says what becomes of it.
+        let _ = link.manager.stop_unit(OWN_UNIT, "replace").await;
+        return Ok(());
+    }
     Err(SystemdError::Refused {
         what: "a second daemon",
         unit: OWN_UNIT.into(),

@@ -5,6 +5,12 @@ use crate::core::backoff::{self, Retry};
 use crate::core::event::{Exit, ExitResult, InvocationId};
 use crate::core::time::Human;
 use crate::core::words;
+use std::time::Duration;
+
+/// A program that ends with success before this, and was meant to stay, has most likely gone into the background.
+const AT_ONCE: Duration = Duration::from_secs(1);
+const FORKS: &str = "; if it puts itself into the background, tell it to stay in the foreground, since what it left \
+                     there was ended with it";
 
 impl Engine {
     pub(super) fn unit_exited(&mut self, id: &Id, run: InvocationId, exit: Exit, external: bool) {
@@ -49,7 +55,9 @@ impl Engine {
             State::Starting | State::Running if exit.is_clean() => match stays_down {
                 Some(next) => {
                     service.want = Want::Completed;
-                    self.rest(id, EntryKind::ServiceExited, &words, next);
+                    let at_once = service.started.is_some_and(|(since, _)| self.now.mono - since < AT_ONCE);
+                    let next = format!("{next}{}", if at_once { FORKS } else { "" });
+                    self.rest(id, EntryKind::ServiceExited, &words, &next);
                 }
                 None => self.apply_policy(id, &words),
             },

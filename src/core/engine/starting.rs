@@ -188,8 +188,9 @@ impl Engine {
         let by_probe = service.plan.health.probe.decides_readiness();
         let said_ready = service.plan.exec.service_type == ServiceType::Notify;
         let after = match service.started {
-            Some(_) if by_probe || said_ready => {
-                format!(", {} after its start", Human(now - service.since.0))
+            Some((since, _)) if by_probe || said_ready => {
+                // One that was adopted on its way up started before it entered this state.
+                format!(", {} after its start", Human(now - service.since.0.min(since)))
             }
             _ => String::new(),
         };

@@ -15,7 +15,7 @@ fn shutdown_stops_everything_in_reverse_order() {
         ))
     };
     daemon.configure(json!({
-        "rev-db": noting("db"),
+        "rev-db": with(noting("db"), json!({"environment": {"TOKEN": "s3cret"}})),
         "rev-app": with(noting("app"), json!({"dependencies": ["rev-db"]})),
         "rev-web": with(noting("web"), json!({"dependencies": ["rev-app"]})),
     }));
@@ -25,9 +25,22 @@ fn shutdown_stops_everything_in_reverse_order() {
     assert!(daemon.wait_for_end().success());
     assert_eq!(super::lines(&ends), ["web", "app", "db"]);
     assert_eq!(sh("systemctl is-active supervisor-rev-db.service || true"), "inactive");
+    let kept: Vec<_> = std::fs::read_dir(daemon.folder.join("runtime/env")).unwrap().collect();
+    assert!(kept.is_empty(), "no secret stays behind: {kept:?}");
     // Next time everything is started again: nobody stopped these services by hand.
     daemon.launch();
     daemon.wait_state("rev-web", "running");
+}
+
+#[test]
+fn a_signal_needs_a_process() {
+    let daemon = Daemon::start(json!({"target": sleeper()}));
+    daemon.wait_state("target", "running");
+    daemon.ok(&["stop", "target"]);
+    let refused = daemon.ctl(&["signal", "KILL", "target"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(said.contains("target has no process to send it to: it is stopped (stopped by "), "{said}");
 }
 
 #[test]

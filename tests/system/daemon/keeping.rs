@@ -25,6 +25,43 @@ fn sigterm_leaves_services_running_and_the_next_daemon_adopts_them() {
 }
 
 #[test]
+fn a_change_that_cannot_be_used_ends_nothing_that_runs() {
+    let mut daemon = Daemon::start(json!({"prop": sleeper(), "user": sleeper(), "good": sleeper()}));
+    let before = ["prop", "user", "good"].map(|id| daemon.wait_state(id, "running")["pid"].clone());
+    daemon.kill();
+    let changed = |user: &str| {
+        json!({
+            "prop": with(sleeper(), json!({"unit_properties": {"ProtectSystem": "sometimes"}})),
+            "user": with(sleeper(), json!({"user": user})),
+            "good": with(sleeper(), json!({"environment": {"NEW": "1"}})),
+        })
+    };
+    daemon.configure(changed("nobody-has-this-name"));
+    daemon.launch();
+    wait_for("the good change is in force", SOON, || {
+        let good = daemon.service("good");
+        (good["state"] == "running" && good["pid"] != before[2]).then_some(())
+    });
+    for (id, pid, why) in [("prop", &before[0], "ProtectSystem"), ("user", &before[1], "there is no user")] {
+        let service = daemon.wait_state(id, "running");
+        assert_eq!(&service["pid"], pid, "{id}: {service}");
+        let told = daemon.messages(id);
+        assert!(told.iter().any(|m| m.contains("cannot be used") && m.contains(why)), "{told:#?}");
+    }
+    // Mended: now it is put in force.
+    let mut mended = changed("nobody");
+    mended["prop"]["unit_properties"]["ProtectSystem"] = json!("strict");
+    daemon.configure(mended);
+    daemon.ok(&["reload"]);
+    for (id, pid) in [("prop", &before[0]), ("user", &before[1])] {
+        wait_for("the new configuration is in force", SOON, || {
+            let service = daemon.service(id);
+            (service["state"] == "running" && service["pid"] != *pid).then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_name_that_leads_elsewhere_ends_nothing_that_runs() {
     let mut daemon = Daemon::prepared(json!({}));
     let (first, second) = (daemon.folder.join("first"), daemon.folder.join("second"));
