@@ -56,9 +56,7 @@ pub struct Snapshot {
     /// By id. An `Arc` that is the same as before means: nothing changed in it.
     pub services: BTreeMap<Id, Arc<ServiceView>>,
     /// Ids of the groups, with their services in start order.
-    pub groups: BTreeMap<Id, Vec<Id>>,
-    /// Ids of the services in the order in which they are started.
-    pub start_order: Vec<Id>,
+    pub groups: Arc<BTreeMap<Id, Vec<Id>>>,
     /// Everything is being stopped.
     pub leaving: bool,
 }

@@ -156,11 +156,10 @@ pub(crate) fn world() -> World {
     }
     let snapshot = Snapshot {
         services: services.into_iter().map(|v| (v.plan.id.clone(), Arc::new(v))).collect(),
-        groups: [
-            (id("back"), vec![id("db"), id("web"), id("edge")]),
-            (id("mixed"), vec![id("db"), id("bad")]),
-        ]
-        .into(),
+        groups: Arc::new(
+            [(id("back"), vec![id("db"), id("web"), id("edge")]), (id("mixed"), vec![id("db"), id("bad")])]
+                .into(),
+        ),
         ..Snapshot::default()
     };
     let (requests, inbox) = mpsc::channel(8);

@@ -243,8 +243,7 @@ impl Loop {
         let next = self.engine.snapshot();
         let before = self.snapshot.borrow().clone();
         let mut changed = before.services.len() != next.services.len();
-        for (id, view) in &next.services {
-            let old = before.services.get(id);
+        for (old, view) in side_by_side(&before, &next) {
             if old.is_none_or(|old| !Arc::ptr_eq(old, view)) {
                 changed = true;
                 if old.is_none_or(|old| row_differs(old, view)) {
@@ -573,6 +572,18 @@ pub(super) fn log(entry: &Entry) {
         (None, Level::Warning) => warn!("{message}"),
         (None, Level::Error) => error!("{message}"),
     }
+}
+
+/// Each service of `next`, with what it was in `before`. Both are sorted, and this is done for every burst of changes.
+fn side_by_side<'a>(
+    before: &'a Snapshot,
+    next: &'a Snapshot,
+) -> impl Iterator<Item = (Option<&'a Arc<ServiceView>>, &'a Arc<ServiceView>)> {
+    let mut olds = before.services.iter().peekable();
+    next.services.iter().map(move |(id, view)| {
+        while olds.next_if(|(old, _)| *old < id).is_some() {}
+        (olds.next_if(|(old, _)| *old == id).map(|(_, old)| old), view)
+    })
 }
 
 /// Whether `supervisor_services` has to tell something else. The answer of a probe is not in it, and is no reason to

@@ -27,6 +27,8 @@ const WINDOW: usize = 32;
 /// 512; with one too many systemd loses the bus. Starts that take long do not keep stops waiting.
 const START_JOBS: usize = 128;
 const STOP_JOBS: usize = 128;
+/// Descriptions of units that exist at once: each takes 12 KiB, and systemd reads one after the other.
+const SPECS: usize = 8;
 /// How long an order waits for systemd to come back before it is answered as unreachable.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
@@ -52,6 +54,7 @@ pub struct Inner {
     window: Semaphore,
     pub start_jobs: Semaphore,
     pub stop_jobs: Semaphore,
+    pub specs: Semaphore,
     /// Orders are to look whether their jobs are still there.
     recheck: Notify,
     /// Properties that this systemd does not know.
@@ -106,6 +109,7 @@ impl Manager {
             window: Semaphore::new(WINDOW),
             start_jobs: Semaphore::new(START_JOBS),
             stop_jobs: Semaphore::new(STOP_JOBS),
+            specs: Semaphore::new(SPECS),
             recheck: Notify::new(),
             unsupported: Mutex::default(),
             accepted: Mutex::default(),

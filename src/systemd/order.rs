@@ -34,8 +34,11 @@ pub async fn start(inner: Arc<Inner>, op: OpId, plan: Arc<ServicePlan>, begun: B
     let Begun { done, mut turn } = begun;
     turn.come().await;
     let _place = inner.start_jobs.acquire().await;
-    inner.units().start_called(&plan.id, op);
-    let called = call_start(&inner, &plan).await;
+    let called = {
+        let _spec = inner.specs.acquire().await;
+        inner.units().start_called(&plan.id, op);
+        call_start(&inner, &plan).await
+    };
     drop(turn);
     match called {
         Ok(job) => {

@@ -47,6 +47,8 @@ pub struct Engine {
     plan: Plan,
     graph: Arc<Graph>,
     rank: BTreeMap<Id, usize>,
+    /// Members of each group, in start order.
+    groups: Arc<BTreeMap<Id, Vec<Id>>>,
     services: BTreeMap<Id, Service>,
     /// Units of services that left the plan while we were away, by the stop that ends them.
     orphans: BTreeMap<Id, Orphan>,
@@ -104,6 +106,7 @@ impl Engine {
             plan,
             graph: Arc::default(),
             rank: BTreeMap::new(),
+            groups: Arc::default(),
             services: BTreeMap::new(),
             orphans: BTreeMap::new(),
             left_over: BTreeSet::new(),
@@ -184,17 +187,9 @@ impl Engine {
 
     /// A picture of everything. What did not change since the last one is shared with it.
     pub fn snapshot(&mut self) -> Snapshot {
-        let mut groups: BTreeMap<Id, Vec<Id>> =
-            self.plan.groups.keys().map(|g| (g.clone(), vec![])).collect();
-        for id in &self.graph.order {
-            for group in self.services.get(id).map(|s| s.plan.groups.as_slice()).into_iter().flatten() {
-                groups.entry(group.clone()).or_default().push(id.clone());
-            }
-        }
         Snapshot {
             services: self.services.iter_mut().map(|(id, service)| (id.clone(), service.view())).collect(),
-            groups,
-            start_order: self.graph.order.clone(),
+            groups: Arc::clone(&self.groups),
             leaving: self.leaving,
         }
     }
@@ -345,10 +340,22 @@ impl Engine {
         OpId(self.last_op)
     }
 
-    /// Works out order and ranks anew, after the set of services changed.
+    fn group_members(&self, order: &[Id]) -> BTreeMap<Id, Vec<Id>> {
+        let mut groups: BTreeMap<Id, Vec<Id>> =
+            self.plan.groups.keys().map(|group| (group.clone(), vec![])).collect();
+        for service in order.iter().filter_map(|id| self.services.get(id)) {
+            for group in &service.plan.groups {
+                groups.entry(group.clone()).or_default().push(service.plan.id.clone());
+            }
+        }
+        groups
+    }
+
+    /// Works out order, ranks and groups anew, after the set of services changed.
     fn sort(&mut self) {
         let graph = Graph::new(self.services.values().map(|service| &service.plan));
         self.rank = graph.order.iter().enumerate().map(|(rank, id)| (id.clone(), rank)).collect();
+        self.groups = Arc::new(self.group_members(&graph.order));
         self.graph = Arc::new(graph);
         self.due_start.clear();
         self.due_stop.clear();

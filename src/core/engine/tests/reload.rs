@@ -51,7 +51,7 @@ fn added_and_removed() {
     assert_eq!(rig.reload(plan([svc("new")])), ["stop web", "start new", "release down", "forget down"]);
     assert_eq!(rig.stopped("web"), ["stop db", "release web", "forget web"]);
     assert_eq!(rig.stopped("db"), ["release db", "forget db"]);
-    assert_eq!(rig.engine.snapshot().start_order, [id("new")]);
+    assert_eq!(rig.engine.graph.order, [id("new")]);
     let lines = rig.lines();
     assert_eq!(lines[0], "configuration read again, asked for by alice; 1 added, 3 removed, 0 changed");
     for line in [

@@ -15,7 +15,7 @@ fn dependencies_first_then_priority_then_id() {
     let mut rig = Rig::before_resync(BOOT, plan(services), BTreeMap::new());
     assert_eq!(rig.pass(100.0), NOTHING, "nothing before systemd told what it has");
     assert_eq!(rig.resync([]), ["start d", "start c", "start b", "start z"]);
-    assert_eq!(rig.engine.snapshot().start_order, ["d", "c", "b", "z", "a"].map(id));
+    assert_eq!(rig.engine.graph.order, ["d", "c", "b", "z", "a"].map(id));
 }
 
 #[test]
