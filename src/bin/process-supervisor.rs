@@ -4,11 +4,11 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use process_supervisor::cli;
 use process_supervisor::config::{self, Severity};
 use process_supervisor::place::{Places, Scope};
 use process_supervisor::probe;
@@ -89,25 +89,30 @@ fn main() -> ExitCode {
     if let Some(config) = &arguments.config {
         places = places.with_config(config);
     }
-    let as_cli = |command: &str| {
-        let scope = format!("--{}", scope.as_str());
-        let config = places.config.as_os_str();
-        cli::run(
-            ["supervisorctl".as_ref(), scope.as_ref(), "--config".as_ref(), config, command.as_ref()]
-                .map(Into::into),
-        )
-    };
     if arguments.status {
-        as_cli("status")
+        become_supervisorctl(&places, "status")
     } else if arguments.stop {
-        as_cli("shutdown")
+        become_supervisorctl(&places, "shutdown")
     } else if arguments.check {
-        as_cli("validate")
+        become_supervisorctl(&places, "validate")
     } else if arguments.daemon {
         block_on(in_background(scope, &arguments))
     } else {
         block_on(in_foreground(places, arguments.log_format))
     }
+}
+
+/// The daemon has no client in it, which would be resident memory: this is the program installed beside it.
+fn become_supervisorctl(places: &Places, command: &str) -> ExitCode {
+    const NAME: &str = "supervisorctl";
+    let beside = std::env::current_exe().map(|exe| exe.with_file_name(NAME)).ok();
+    let program = beside.filter(|path| path.exists()).unwrap_or_else(|| NAME.into());
+    let scope = format!("--{}", places.scope.as_str());
+    let error = process::Command::new(&program)
+        .args([scope.as_ref(), "--config".as_ref(), places.config.as_os_str(), command.as_ref()])
+        .exec();
+    eprintln!("process-supervisor: cannot run {}, which does this: {error}", program.display());
+    ExitCode::FAILURE
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
