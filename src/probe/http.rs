@@ -52,20 +52,13 @@ fn plain(change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, 
 }
 
 async fn verified() -> Result<Client, String> {
-    install_provider();
     // Reads some hundred files.
     let reading = tokio::task::spawn_blocking(|| built(common()));
     reading.await.map_err(|error| format!("TLS cannot be set up: {error}"))?
 }
 
 async fn unverified() -> Result<Client, String> {
-    install_provider();
     built(common().tls_danger_accept_invalid_certs(true))
-}
-
-fn install_provider() {
-    // An error means: there is one already.
-    let _there = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn built(client: ClientBuilder) -> Result<Client, String> {
