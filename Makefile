@@ -49,8 +49,8 @@ bench:
 	cargo build --locked --bin supervisor-sandbox
 	cargo bench --locked --bench config_load
 	cargo bench --locked --bench metrics
-	cargo bench --locked --no-run --bench supervision
-	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision
+	cargo bench --locked --no-run --bench supervision --bench probes
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision --bench probes
 
 # Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
 golden:
