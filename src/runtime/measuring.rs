@@ -1,6 +1,7 @@
 //! The rounds of measuring: one timer for all services, the work off the loop, the next round only when the last
 //! one ended.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use super::{Input, clock};
 use crate::config::Settings;
 use crate::control::MetricRow;
+use crate::core::event::InvocationId;
 use crate::core::plan::Id;
 use crate::core::sample::{Host, Sample};
 use crate::core::snapshot::{ServiceView, Snapshot};
@@ -95,8 +97,17 @@ fn targets(snapshot: &Snapshot, now: Mono, every: Duration) -> Vec<Target> {
     snapshot.services.iter().filter_map(target).collect()
 }
 
+/// The rows of those of the runs that were measured which are still the current ones.
+pub fn rows(measured: &BTreeMap<Id, InvocationId>, snapshot: &Snapshot, at: Wall) -> Vec<MetricRow> {
+    let row = |(id, invocation): (&Id, &InvocationId)| {
+        let view = snapshot.services.get(id).filter(|view| view.invocation == Some(*invocation))?;
+        Some(row(view, view.usage.as_ref()?, at))
+    };
+    measured.iter().filter_map(row).collect()
+}
+
 /// The row of a sample, with what the probes said.
-pub fn row(view: &ServiceView, sample: &Sample, at: Wall) -> MetricRow {
+fn row(view: &ServiceView, sample: &Sample, at: Wall) -> MetricRow {
     MetricRow {
         service: view.plan.id.clone(),
         at,

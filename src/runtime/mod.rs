@@ -18,6 +18,7 @@ mod measuring;
 mod probes;
 mod reload;
 mod setup;
+mod signals;
 mod supervise;
 
 pub use setup::{SetupError, run};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
@@ -14,6 +14,7 @@ use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
+use super::signals::Signals;
 use super::{Input, clock, measuring, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::Request;
@@ -415,12 +416,7 @@ impl Loop {
         if self.state.measured.is_empty() {
             return;
         }
-        let at = clock::now().wall;
-        let row = |(id, invocation): (Id, InvocationId)| {
-            let view = snapshot.services.get(&id).filter(|view| view.invocation == Some(invocation))?;
-            Some(measuring::row(view, view.usage.as_ref()?, at))
-        };
-        let rows: Vec<_> = std::mem::take(&mut self.state.measured).into_iter().filter_map(row).collect();
+        let rows = measuring::rows(&std::mem::take(&mut self.state.measured), snapshot, clock::now().wall);
         if let Some(pusher) = &self.pusher {
             pusher.push(rows.iter().cloned());
         }
@@ -617,28 +613,4 @@ fn alive_timer() -> Option<Interval> {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     debug!(period = ?interval.period(), "telling systemd that the loop is alive");
     Some(interval)
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.hangup.recv() => SignalKind::hangup(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        }
-    }
 }
