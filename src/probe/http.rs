@@ -59,13 +59,13 @@ pub(super) async fn ask(probe: &HttpProbe, target: &str, client: &ProbeClient) -
             if status == 303 || (matches!(status, 301 | 302) && method == Method::POST) {
                 method = Method::GET;
             }
-            exchange.close();
+            exchange.close(client.closing());
             url = next;
             continue;
         } else {
             Err(format!("HTTP {status} from {target}"))
         };
-        exchange.close();
+        exchange.close(client.closing());
         return finding;
     }
     Err(format!("more than {MAX_REDIRECTS} redirects from {target}"))

@@ -24,6 +24,7 @@ use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::{socket, tcp};
@@ -97,8 +98,9 @@ impl Exchange {
         .await
     }
 
-    /// Lets the server close first, behind the caller's back.
-    pub fn close(self) {
+    /// Lets the server close first, behind the caller's back, where `closing` has a place for that.
+    pub fn close(self, closing: &Arc<Semaphore>) {
+        let Ok(place) = Arc::clone(closing).try_acquire_owned() else { return };
         let mut stream = self.connection.into_parts().io.into_inner();
         tokio::spawn(async move {
             let mut rest = (&mut stream).take(REST as u64);
@@ -106,6 +108,7 @@ impl Exchange {
             let ending = tokio::io::copy(&mut rest, &mut nowhere);
             // In time or not: it is over now.
             let _ended = tokio::time::timeout(CLOSING, ending).await;
+            drop((stream, place));
         });
     }
 }

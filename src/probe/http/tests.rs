@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
@@ -460,6 +460,34 @@ async fn http_probes_leave_nothing_in_time_wait_and_let_the_server_close_first()
     let deadline = std::time::Instant::now() + LONG;
     while in_time_wait(port) > 0 {
         assert!(std::time::Instant::now() < deadline, "{} wait", in_time_wait(port));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn servers_that_never_close_use_up_no_descriptors() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            tokio::spawn(async move {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                // Until it is reset.
+                while stream.read_u8().await.is_ok() {}
+            });
+        }
+    });
+    let (client, before) = (ProbeClient::default(), descriptors());
+    for _ in 0..300 {
+        let found = ask_once(Probe::Http(probe(url.clone())), &client, LONG).await;
+        assert!(found.is_ok(), "{found:?}");
+    }
+    // Both ends are ours here.
+    let held = descriptors() - before;
+    assert!(held <= 2 * trust::CLOSING_AT_ONCE + 10, "{held}");
+    let deadline = std::time::Instant::now() + LONG;
+    while descriptors() > before + 1 {
+        assert!(std::time::Instant::now() < deadline, "{}", descriptors() - before);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Whom `https` probes trust.
+//! What HTTP probes share: whom they trust, and how many wait for the end of a server.
 
 use std::sync::Arc;
 
@@ -7,20 +7,36 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// What probes share. Cheap to make and to clone. Trusted certificates are read when the first `https` probe asks for
 /// them: a supervisor without such a probe does not pay for them.
 #[derive(Debug, Clone, Default)]
-pub struct ProbeClient(Arc<Trust>);
+pub struct ProbeClient(Arc<Shared>);
 
-#[derive(Debug, Default)]
-struct Trust {
+/// Connections at once that wait for their server to close; further ones are reset. Servers that heed
+/// `Connection: close` need a place for less than a millisecond, and those that do not must not use up descriptors.
+pub(super) const CLOSING_AT_ONCE: usize = 64;
+
+#[derive(Debug)]
+struct Shared {
     verified: OnceCell<Arc<ClientConfig>>,
     unverified: OnceCell<Arc<ClientConfig>>,
+    closing: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let closing = Arc::new(Semaphore::new(CLOSING_AT_ONCE));
+        Self { verified: OnceCell::new(), unverified: OnceCell::new(), closing }
+    }
 }
 
 impl ProbeClient {
+    pub(super) fn closing(&self) -> &Arc<Semaphore> {
+        &self.0.closing
+    }
+
     /// For this URL; `None` where it is not `https`.
     pub(super) async fn suited(&self, url: &Url, verify: bool) -> Result<Option<Arc<ClientConfig>>, String> {
         if url.scheme() != "https" {
