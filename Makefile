@@ -26,7 +26,7 @@ test-units:
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo nextest run --locked --test system --no-run
@@ -49,8 +49,8 @@ bench:
 	cargo build --locked --bin supervisor-sandbox
 	cargo bench --locked --bench config_load
 	cargo bench --locked --bench metrics
-	cargo bench --locked --no-run --bench supervision
-	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision
+	cargo bench --locked --no-run --bench supervision --bench probes
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision --bench probes
 
 # Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
 golden:

@@ -1,6 +1,4 @@
 //! What supervision costs, each figure beside a peer's from the same run: `make bench`. Needs a private systemd.
-//!
-//! The services are this program itself: it reports the moment at which it runs, and sleeps.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -8,162 +6,26 @@
     reason = "a benchmark reports, and ends on trouble"
 )]
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod harness;
+
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use zbus::{OwnedObjectPath, Variant};
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const CHILD: &str = "--report-to";
+use harness::{Daemon, PATIENCE, Reports, me, median, pause, row, settle};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|a| a == CHILD) {
-        return report_and_sleep(&arguments[at + 1], &arguments[at + 2]);
-    }
-    assert!(
-        std::env::var_os("SUPERVISOR_SANDBOX").is_some(),
-        "run `make bench`: this needs a private systemd"
-    );
-    println!("{:<46} {:>12} {:>12} {:>8}  goal", "figure", "ours", "peer", "ratio");
+    harness::begin();
     crash_to_restart();
     five_hundred_starts();
     for (count, goal) in [(1, 10.0), (100, 12.0), (500, 20.0)] {
         memory(count, goal);
     }
     idle_cpu();
-}
-
-/// The service: says "I run" once, then sleeps.
-fn report_and_sleep(socket: &str, name: &str) {
-    UnixDatagram::unbound().unwrap().send_to(name.as_bytes(), socket).expect("report");
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Where the services report.
-struct Reports {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
-
-impl Reports {
-    fn new(folder: &Path) -> Self {
-        let path = folder.join("reports");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, path }
-    }
-
-    /// Waits for the next one, and gives its name.
-    fn next(&self) -> String {
-        let mut buffer = [0; 64];
-        let n = self.socket.recv(&mut buffer).expect("a service reports in time");
-        String::from_utf8_lossy(&buffer[..n]).into()
-    }
-
-    fn arguments(&self, name: &str) -> Vec<String> {
-        vec![CHILD.into(), self.path.display().to_string(), name.into()]
-    }
-}
-
-fn me() -> String {
-    std::env::current_exe().unwrap().display().to_string()
-}
-
-/// A daemon with `count` services of this program.
-struct Daemon {
-    child: Child,
-    folder: tempfile::TempDir,
-    reports: Reports,
-}
-
-impl Daemon {
-    fn new(count: usize, more: &Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let reports = Reports::new(folder.path());
-        let mut services = Map::new();
-        for n in 0..count {
-            let id = format!("bench-{n}");
-            let mut service = json!({"command": me(), "args": reports.arguments(&id)});
-            service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            services.insert(id, service);
-        }
-        let config = folder.path().join("supervisor_config.json");
-        std::fs::write(&config, json!({"services": services}).to_string()).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let daemon = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/process-supervisor");
-        let child = Command::new(daemon)
-            .arg("--config")
-            .arg(config)
-            .env("RUNTIME_DIRECTORY", folder.path().join("runtime"))
-            .env("STATE_DIRECTORY", folder.path().join("state"))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, folder, reports }
-    }
-
-    /// Waits until each of `count` services reported once, and gives their names in order.
-    fn wait_for(&self, count: usize) {
-        (0..count).for_each(|_| drop(self.reports.next()));
-    }
-
-    fn main_pid(unit: &str) -> i32 {
-        let output = Command::new("systemctl").args(["show", "-P", "MainPID", unit]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
-    }
-
-    fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
-    }
-
-    /// Resident memory in MiB: all of it, and what is not backed by a file.
-    fn memory(&self) -> (f64, f64) {
-        let status = self.proc("status");
-        let kib = |key: &str| {
-            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()
-        };
-        (kib("VmRSS:") / 1024.0, kib("RssAnon:") / 1024.0)
-    }
-
-    /// CPU seconds so far.
-    fn cpu(&self) -> f64 {
-        let stat = self.proc("stat");
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        let ticks: f64 =
-            after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
-        ticks / 100.0
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status());
-        let status = self.child.wait();
-        if !status.is_ok_and(|status| status.success()) {
-            println!("{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
-        }
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn row(figure: &str, unit: &str, ours: f64, peer: Option<f64>, goal: &str, met: bool) {
-    let peer_text = peer.map_or_else(String::new, |peer| format!("{peer:.2} {unit}"));
-    let ratio = peer.map_or_else(String::new, |peer| format!("{:.2}", ours / peer));
-    let met = if met { "met" } else { "MISSED" };
-    println!("{figure:<46} {:>12} {peer_text:>12} {ratio:>8}  {goal}: {met}", format!("{ours:.2} {unit}"));
 }
 
 /// From SIGKILL to the first instruction of the new process, against systemd's `Restart=always RestartSec=0`.
@@ -355,13 +217,4 @@ fn wake_ups(daemon: &Daemon) -> f64 {
     let status = daemon.proc("status");
     let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
     switches.trim().parse().unwrap()
-}
-
-/// Until everything is `running` (a second) and written down.
-fn settle() {
-    pause(Duration::from_secs(4));
-}
-
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -11,6 +11,7 @@ use crate::config::Problem;
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::Verb;
 use crate::core::plan::{Id, ServicePlan};
+use crate::core::sample::Host;
 use crate::core::snapshot::{Health, Snapshot};
 use crate::core::time::Wall;
 
@@ -283,6 +284,7 @@ pub struct Control {
     show: ShowPlan,
     about: Arc<About>,
     history: Arc<dyn History>,
+    host: watch::Receiver<Option<Host>>,
 }
 
 /// Gives the effective configuration of a service as JSON, secrets shown as `***`.
@@ -303,7 +305,12 @@ impl Control {
         about: Arc<About>,
         history: Arc<dyn History>,
     ) -> Self {
-        Self { requests, snapshot, show, about, history }
+        Self { requests, snapshot, show, about, history, host: watch::channel(None).1 }
+    }
+
+    /// With the host's figures, which nobody knows otherwise.
+    pub fn with_host(self, host: watch::Receiver<Option<Host>>) -> Self {
+        Self { host, ..self }
     }
 
     /// Every service as it is now.
@@ -324,6 +331,11 @@ impl Control {
     /// The daemon itself.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// The whole host, as of the last round of measuring; `None` before the first.
+    pub fn host(&self) -> Option<Host> {
+        *self.host.borrow()
     }
 
     /// The past.

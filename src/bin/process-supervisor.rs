@@ -14,6 +14,7 @@ use process_supervisor::place::{Places, Scope};
 use process_supervisor::probe;
 use process_supervisor::runtime::{self, SetupError};
 use process_supervisor::systemd::own;
+use process_supervisor::tls;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
     if let Some(Command::ProbeExec { step }) = arguments.command {
         return probe::run_helper(step);
     }
+    tls::install_provider();
     let scope = match (arguments.system, arguments.user) {
         (true, _) => Scope::System,
         (_, true) => Scope::User,
@@ -116,8 +118,6 @@ fn become_supervisorctl(places: &Places, command: &str) -> ExitCode {
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    // TLS for probes: one provider per process, chosen before anybody needs it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

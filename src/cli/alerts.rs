@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::out::Out;
 use super::status::health_tone;
 use super::table::{Cell, Style, Tone, clean, paint, table};
-use crate::http::dto::{Alert, Alerts, Summary};
+use crate::http::dto::{Alert, Alerts, Host, Summary};
 
 pub(super) async fn alerts(client: &Client, out: &mut Out, wanted: &args::Alerts) -> Result<(), Failure> {
     if let Some(args::AlertAction::Ack { number }) = &wanted.action {
@@ -89,6 +89,7 @@ fn render_summary(summary: &Summary, zone: &TimeZone, style: Style) -> String {
         format!("Health:    {}", counts(&summary.health, &health_tone)),
         format!("CPU:       {}", summary.cpu_percent.map_or_else(unknown, |cpu| format!("{cpu:.1} %"))),
         format!("Memory:    {}", summary.memory_mb.map_or_else(unknown, |mib| format!("{mib:.1} MiB"))),
+        format!("Host:      {}", summary.host.as_ref().map_or_else(unknown, host)),
         format!("Restarts:  {} in 24 h", summary.restarts_24h.map_or_else(unknown, |n| n.to_string())),
     ];
     for (what, names) in
@@ -99,6 +100,15 @@ fn render_summary(summary: &Summary, zone: &TimeZone, style: Style) -> String {
         }
     }
     format!("{}\n\n{}", lines.join("\n"), render(&summary.open_alerts, false, zone, style))
+}
+
+fn host(host: &Host) -> String {
+    let Host { cores, cpu_percent, memory_total_mb, memory_used_mb, load: [one, five, fifteen] } = host;
+    let cores = if *cores == 1 { "1 core".into() } else { format!("{cores} cores") };
+    format!(
+        "CPU {cpu_percent:.1} % of {cores}, memory {memory_used_mb:.0} of {memory_total_mb:.0} MiB, \
+         load {one:.2} {five:.2} {fifteen:.2}"
+    )
 }
 
 #[cfg(test)]
@@ -150,6 +160,13 @@ mod tests {
             flapping: vec![],
             cpu_percent: Some(12.5),
             memory_mb: None,
+            host: Some(Host {
+                cores: 2,
+                cpu_percent: 61.04,
+                memory_total_mb: 3931.2,
+                memory_used_mb: 812.6,
+                load: [0.61, 0.7, 1.0],
+            }),
             restarts_24h: Some(5),
             recent_events: vec![],
             open_alerts: vec![alert(9, "critical")],
@@ -159,6 +176,7 @@ mod tests {
         Health:    2 healthy, 1 unknown
         CPU:       12.5 %
         Memory:    unknown
+        Host:      CPU 61.0 % of 2 cores, memory 813 of 3931 MiB, load 0.61 0.70 1.00
         Restarts:  5 in 24 h
         Critical:  in trouble: db
 

@@ -61,8 +61,6 @@ impl Client {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| Failure::Usage(format!("--url {base}: an http or https URL is expected")))?;
-        // Needed once per process, also for plain HTTP. An error means that it is there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder()
             .default_headers(token(args.token_file.as_deref())?)
             .redirect(reqwest::redirect::Policy::none())

@@ -79,6 +79,7 @@ impl Write for Paper {
 }
 
 fn run_at(socket: PathBuf, line: &str) -> Ran {
+    crate::tls::install_provider();
     let socket = socket.display().to_string();
     let words = ["supervisorctl", "--system", "--socket", &socket].into_iter().chain(line.split(' '));
     let args = Args::try_parse_from(words).unwrap();
@@ -259,6 +260,7 @@ fn nobody_there_is_told_with_the_remedy() {
 
 #[test]
 fn a_reader_that_left_is_no_failure() {
+    crate::tls::install_provider();
     struct Gone;
     impl Write for Gone {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {

@@ -176,6 +176,8 @@ pub enum EntryKind {
     SystemdConnection,
     /// The database cannot be written or can be again.
     DatabaseTrouble,
+    /// Samples do not reach the other dashboard or do so again.
+    PushTrouble,
 }
 
 /// What must outlive the daemon, for one service.

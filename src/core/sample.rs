@@ -34,3 +34,18 @@ pub struct Pressure {
     /// Of I/O.
     pub io: Option<f64>,
 }
+
+/// What the whole host has and uses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Host {
+    /// Cores that are switched on.
+    pub cores: usize,
+    /// Of all cores together; 100 is one core.
+    pub cpu_percent: f64,
+    /// Bytes.
+    pub memory: u64,
+    /// What programs could not have. Bytes.
+    pub memory_used: u64,
+    /// Tasks that ran or wanted to, over the last 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+}

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::error::ApiError;
-use super::extract::{Params, switch};
+use super::extract::{Params, count, switch};
 use super::serve::Origin;
 use super::{convert, dto};
 use crate::control::{AlertQuery, Control};
@@ -27,11 +27,7 @@ pub(super) async fn list(
     State(control): State<Control>,
     Params(wanted): Params<Wanted>,
 ) -> Result<Json<dto::Alerts>, ApiError> {
-    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        let detail = format!("the query: limit is {limit}; it can be 1 to {MAX_LIMIT}");
-        return Err(ApiError::bad_request(detail));
-    }
+    let limit = count("limit", wanted.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let query = AlertQuery { all: wanted.all, limit, ..AlertQuery::default() };
     let rows = control.history().alerts(query).await?;
     Ok(Json(dto::Alerts { alerts: rows.into_iter().map(convert::alert).collect() }))

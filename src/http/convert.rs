@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::dto;
 use crate::control::{AlertRow, Changed, EventRow, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
-use crate::core::sample::Sample;
+use crate::core::sample::{Host, Sample};
 use crate::core::snapshot::{ServiceView, State};
 use crate::core::time::{Mono, Wall};
 
@@ -79,6 +79,16 @@ fn usage(sample: &Sample) -> dto::Usage {
         io_read: sample.io_read.map(f64::round),
         io_write: sample.io_write.map(f64::round),
         oom_kills: sample.oom_kills,
+    }
+}
+
+pub(super) fn host(host: Host) -> dto::Host {
+    dto::Host {
+        cores: host.cores,
+        cpu_percent: short(host.cpu_percent),
+        memory_total_mb: mebibytes(host.memory),
+        memory_used_mb: mebibytes(host.memory_used),
+        load: host.load,
     }
 }
 

@@ -301,12 +301,29 @@ pub struct Summary {
     pub cpu_percent: Option<f64>,
     /// Of all together, MiB; `null` where not measured.
     pub memory_mb: Option<f64>,
+    /// The machine that they run on; `null` before the first round of measuring.
+    pub host: Option<Host>,
     /// Restarts after failures; `null` where the database cannot be read.
     pub restarts_24h: Option<u64>,
     /// Newest first, at most 10.
     pub recent_events: Vec<Event>,
     /// Newest first, at most 10.
     pub open_alerts: Vec<Alert>,
+}
+
+/// What the whole machine has and uses, in `GET summary`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Cores that are switched on.
+    pub cores: usize,
+    /// Of all cores together; 100 is one core.
+    pub cpu_percent: f64,
+    /// MiB.
+    pub memory_total_mb: f64,
+    /// What programs could not have, MiB.
+    pub memory_used_mb: f64,
+    /// Tasks that ran or wanted to, over the last 1, 5 and 15 minutes.
+    pub load: [f64; 3],
 }
 
 /// Answer to an order.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::error::ApiError;
-use super::extract::Params;
+use super::extract::{Params, count};
 use super::{convert, dto};
 use crate::control::{Control, EventQuery};
 use crate::core::action::EntryKind;
@@ -44,10 +44,7 @@ pub(super) async fn list(
 
 fn check(wanted: Wanted) -> Result<EventQuery, ApiError> {
     let bad = |detail: String| ApiError::bad_request(format!("the query: {detail}"));
-    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit is {limit}; it can be 1 to {MAX_LIMIT}")));
-    }
+    let limit = count("limit", wanted.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     // A service that is no longer configured still has a past.
     let service = wanted
         .service

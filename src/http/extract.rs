@@ -114,6 +114,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// A number of the query from 1 to `most`, or `usual` where there is none.
+pub(super) fn count(name: &str, asked: Option<u32>, usual: u32, most: u32) -> Result<u32, ApiError> {
+    let count = asked.unwrap_or(usual);
+    if (1..=most).contains(&count) {
+        return Ok(count);
+    }
+    Err(ApiError::bad_request(format!("the query: {name} is {count}; it can be 1 to {most}")))
+}
+
 /// A switch in a query: `?x`, `?x=true`, `?x=1`, `?x=false`, `?x=0`.
 pub(super) fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {

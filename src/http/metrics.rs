@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::extract::{Body, Known, Params};
+use super::extract::{Body, Known, Params, count};
 use super::{convert, dto};
 use crate::control::{Control, MetricQuery, MetricRow};
 use crate::core::plan::Id;
@@ -59,10 +59,7 @@ fn check(service: Id, wanted: &Wanted, now: Wall) -> Result<MetricQuery, ApiErro
     if since >= until {
         return Err(bad("since has to be earlier than until".into()));
     }
-    let points = wanted.points.unwrap_or(DEFAULT_POINTS);
-    if !(1..=MAX_POINTS).contains(&points) {
-        return Err(bad(format!("points is {points}; it can be 1 to {MAX_POINTS}")));
-    }
+    let points = count("points", wanted.points, DEFAULT_POINTS, MAX_POINTS)?;
     Ok(MetricQuery { service, since, until, points })
 }
 

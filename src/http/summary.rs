@@ -48,6 +48,7 @@ pub(super) async fn summary(State(control): State<Control>) -> Json<dto::Summary
         cpu_percent: cpu.map(|cpu| (cpu * 10.0).round() / 10.0),
         #[expect(clippy::cast_precision_loss, reason = "shown in MiB with one decimal")]
         memory_mb: memory.map(|bytes| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0),
+        host: control.host().map(convert::host),
         restarts_24h: restarts.ok(),
         recent_events: events.unwrap_or_default().into_iter().map(convert::event).collect(),
         open_alerts: alerts.unwrap_or_default().into_iter().map(convert::alert).collect(),

@@ -21,6 +21,7 @@ use crate::control::{
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
 use crate::core::plan::*;
+use crate::core::sample::Host;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
 use crate::core::time::{Mono, Wall};
 
@@ -174,7 +175,10 @@ pub(crate) fn world() -> World {
     };
     let (asked, past) = (Arc::default(), Past::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
-    let control = Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()));
+    let host =
+        Host { cores: 2, cpu_percent: 51.25, memory: 4 << 30, memory_used: 1 << 30, load: [0.5, 0.25, 0.0] };
+    let control = Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()))
+        .with_host(watch::channel(Some(host)).1);
     World { router: super::router(control), asked, past, snapshot }
 }
 
@@ -868,4 +872,7 @@ async fn the_summary_counts() {
     assert_eq!((&body["services"], &body["restarts_24h"]), (&json!(6), &json!(5)));
     assert_eq!(body["open_alerts"].as_array().unwrap().len(), 1);
     assert_eq!(body["cpu_percent"], Value::Null);
+    let host = json!({"cores": 2, "cpu_percent": 51.25, "memory_total_mb": 4096.0, "memory_used_mb": 1024.0,
+        "load": [0.5, 0.25, 0.0]});
+    assert_eq!(body["host"], host);
 }

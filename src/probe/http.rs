@@ -1,91 +1,30 @@
 //! HTTP: a request over a new connection, and what is expected of the answer.
 
-use std::error::Error as _;
-use std::sync::Arc;
+mod exchange;
+#[cfg(test)]
+mod tests;
+mod trust;
 
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
-use reqwest::{Client, ClientBuilder, Method, Response, Url};
-use tokio::sync::OnceCell;
+use std::pin::Pin;
+
+use base64::Engine as _;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+};
+use hyper::{Method, Request, Response};
+use reqwest::Url;
 
 use super::{Finding, tcp};
 use crate::core::plan::HttpProbe;
+use exchange::Exchange;
+
+pub use trust::ProbeClient;
 
 /// Redirects that are followed, each to the same host.
 const MAX_REDIRECTS: usize = 5;
 /// How far into the body the expected content is looked for, in bytes.
 const BODY: usize = 64 << 10;
-
-/// What probes share. Cheap to make and to clone. Trusted certificates are read when the first `https` probe asks for
-/// them: a supervisor without such a probe does not pay for them.
-#[derive(Debug, Clone, Default)]
-pub struct ProbeClient(Arc<Clients>);
-
-#[derive(Debug, Default)]
-struct Clients {
-    plain: OnceCell<Client>,
-    verified: OnceCell<Client>,
-    unverified: OnceCell<Client>,
-}
-
-impl ProbeClient {
-    /// For this URL; the socket's path is part of a `http+unix` one.
-    async fn suited(&self, url: &Url, tls_verify: bool) -> Result<Client, String> {
-        let made = match (url.scheme(), tls_verify) {
-            ("http+unix", _) => return socket(url).and_then(|path| plain(|c| c.unix_socket(path))),
-            ("https", true) => self.0.verified.get_or_try_init(verified).await,
-            ("https", false) => self.0.unverified.get_or_try_init(unverified).await,
-            _ => self.0.plain.get_or_try_init(async || plain(|c| c)).await,
-        };
-        made.cloned()
-    }
-}
-
-/// Without certificates. reqwest would read the machine's even for a client that never uses them.
-fn plain(change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    built(change(common()).tls_backend_preconfigured(tls))
-}
-
-async fn verified() -> Result<Client, String> {
-    install_provider();
-    // Reads some hundred files.
-    let reading = tokio::task::spawn_blocking(|| built(common()));
-    reading.await.map_err(|error| format!("TLS cannot be set up: {error}"))?
-}
-
-async fn unverified() -> Result<Client, String> {
-    install_provider();
-    built(common().tls_danger_accept_invalid_certs(true))
-}
-
-fn install_provider() {
-    // An error means: there is one already.
-    let _there = rustls::crypto::ring::default_provider().install_default();
-}
-
-fn built(client: ClientBuilder) -> Result<Client, String> {
-    client.build().map_err(|error| format!("the HTTP client cannot be made: {}", root(&error)))
-}
-
-/// A new connection each time, straight to the service, and redirects left to [`ask`].
-fn common() -> ClientBuilder {
-    let client = Client::builder()
-        .pool_max_idle_per_host(0)
-        .no_proxy()
-        .http1_only()
-        .referer(false)
-        .redirect(reqwest::redirect::Policy::none());
-    match tcp::loopback("localhost") {
-        // Spares a thread that would ask the resolver. Port 0 stands for that of the URL.
-        Some(both) => client.resolve_to_addrs("localhost", &both.map(|address| (address, 0).into())),
-        None => client,
-    }
-}
 
 /// A URL for messages: without user, password and query, which may be secrets.
 pub(super) fn shown(endpoint: &str) -> String {
@@ -107,32 +46,70 @@ pub(super) async fn ask(probe: &HttpProbe, target: &str, client: &ProbeClient) -
     let own_headers = headers(probe)?;
     let origin = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let client = client.suited(&url, probe.tls_verify).await?;
-        let request = client.request(method.clone(), requested(&url)?).headers(base_headers());
         // Another port may be another program: it does not get the tokens.
-        let request = if same_server(&origin, &url) { request.headers(own_headers.clone()) } else { request };
-        let answer = request.send().await.map_err(|error| refusal(&error, target))?;
+        let own = same_server(&origin, &url).then_some(&own_headers);
+        let request = request(&url, &method, own)?;
+        let mut exchange = Exchange::open(&url, client.suited(&url, probe.tls_verify).await?, target).await?;
+        let mut answer = exchange.send(request, target).await?;
         let status = answer.status().as_u16();
-        if probe.expected_status.iter().any(|&(from, to)| (from..=to).contains(&status)) {
-            return content(probe, answer, status, target).await;
-        }
-        match redirect(&answer, &url) {
-            Some(next) => {
-                // As every client does it.
-                if status == 303 || (matches!(status, 301 | 302) && method == Method::POST) {
-                    method = Method::GET;
-                }
-                url = next;
+        let finding = if probe.expected_status.iter().any(|&(from, to)| (from..=to).contains(&status)) {
+            content(probe, &mut exchange, &mut answer, target).await
+        } else if let Some(next) = redirect(&answer, &url) {
+            // As every client does it.
+            if status == 303 || (matches!(status, 301 | 302) && method == Method::POST) {
+                method = Method::GET;
             }
-            None => return Err(format!("HTTP {status} from {target}")),
-        }
+            exchange.close(client.closing());
+            url = next;
+            continue;
+        } else {
+            Err(format!("HTTP {status} from {target}"))
+        };
+        exchange.close(client.closing());
+        return finding;
     }
     Err(format!("more than {MAX_REDIRECTS} redirects from {target}"))
 }
 
-fn base_headers() -> HeaderMap {
-    let agent = HeaderValue::from_static(concat!("process-supervisor/", env!("CARGO_PKG_VERSION")));
-    HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close")), (USER_AGENT, agent)])
+/// Without a body. The header `Host` and what is asked for are those of a server that stands behind no proxy.
+fn request(url: &Url, method: &Method, own: Option<&HeaderMap>) -> Result<Request<String>, String> {
+    let host = match (url.scheme(), url.host_str(), url.port()) {
+        ("http+unix", ..) | (_, None, _) => "localhost".to_owned(),
+        (_, Some(host), Some(port)) => format!("{host}:{port}"),
+        (_, Some(host), None) => host.to_owned(),
+    };
+    let path = if url.path().is_empty() { "/" } else { url.path() };
+    let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+    let unfit = |_| "the endpoint cannot be asked for: it holds forbidden characters".to_owned();
+    let mut request = Request::new(String::new());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = format!("{path}{query}").parse().map_err(|_| unfit(()))?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| unfit(()))?);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    let agent = concat!("process-supervisor/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    if let Some(login) = login(url) {
+        headers.insert(AUTHORIZATION, login);
+    }
+    for (name, value) in own.into_iter().flatten() {
+        headers.insert(name, value.clone());
+    }
+    Ok(request)
+}
+
+/// The user part of the URL, as servers expect it.
+fn login(url: &Url) -> Option<HeaderValue> {
+    let password = url.password().unwrap_or_default();
+    if url.username().is_empty() && password.is_empty() {
+        return None;
+    }
+    let pair = format!("{}:{}", decode(url.username())?, decode(password)?);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn headers(probe: &HttpProbe) -> Result<HeaderMap, String> {
@@ -149,7 +126,7 @@ fn headers(probe: &HttpProbe) -> Result<HeaderMap, String> {
 }
 
 /// Where the answer sends us, if that is the same host and not from `https` to `http`.
-fn redirect(answer: &Response, from: &Url) -> Option<Url> {
+fn redirect(answer: &Response<Incoming>, from: &Url) -> Option<Url> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
@@ -165,7 +142,13 @@ fn same_server(a: &Url, b: &Url) -> bool {
 }
 
 /// Looks for the expected content while the body comes, and no further than needed.
-async fn content(probe: &HttpProbe, mut answer: Response, status: u16, target: &str) -> Finding {
+async fn content(
+    probe: &HttpProbe,
+    exchange: &mut Exchange,
+    answer: &mut Response<Incoming>,
+    target: &str,
+) -> Finding {
+    let status = answer.status().as_u16();
     let passed = Ok(format!("HTTP {status} from {target}"));
     let Some(expected) = probe.expected_content.as_deref().filter(|text| !text.is_empty()) else {
         return passed;
@@ -173,10 +156,12 @@ async fn content(probe: &HttpProbe, mut answer: Response, status: u16, target: &
     let expected = expected.as_bytes();
     let mut body: Vec<u8> = Vec::new();
     while body.len() < BODY {
-        let chunk = match answer.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            Err(error) => return Err(refusal(&error, target)),
+        let answer = answer.body_mut();
+        let frame = exchange.drive(std::future::poll_fn(|cx| Pin::new(&mut *answer).poll_frame(cx))).await;
+        let chunk = match frame {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(exchange::broken(&error, target)),
+            None => break,
         };
         // A match may lie across the border of two chunks.
         let unseen = body.len().saturating_sub(expected.len() - 1);
@@ -188,45 +173,6 @@ async fn content(probe: &HttpProbe, mut answer: Response, status: u16, target: &
     Err(format!(
         "HTTP {status} from {target}, but the expected content is not in the first 64 KiB of the body"
     ))
-}
-
-/// What a failed request means, in words. reqwest's own hold the whole URL.
-fn refusal(error: &reqwest::Error, target: &str) -> String {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        match inner.downcast_ref::<std::io::Error>() {
-            // One that only wraps another says nothing.
-            Some(io) if error.is_connect() && io.get_ref().is_none() => return tcp::refusal(io, target),
-            _ => cause = inner.source(),
-        }
-    }
-    if error.is_connect() {
-        format!("cannot connect to {target}: {}", root(error))
-    } else {
-        format!("no proper HTTP answer from {target}: {}", root(error))
-    }
-}
-
-/// The innermost cause.
-fn root(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    match cause.downcast_ref::<reqwest::Error>() {
-        Some(_) => "it could not be sent".into(),
-        None => cause.to_string(),
-    }
-}
-
-/// What goes over the wire: for a Unix socket, `localhost` with the same path.
-fn requested(url: &Url) -> Result<Url, String> {
-    if url.scheme() != "http+unix" {
-        return Ok(url.clone());
-    }
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Url::parse(&format!("http://localhost{}{query}", url.path()))
-        .map_err(|error| format!("the endpoint is no URL: {error}"))
 }
 
 /// The socket of `http+unix://%2Frun%2Fapp.sock/path`.
@@ -254,6 +200,3 @@ fn decode(text: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
-
-#[cfg(test)]
-mod tests;

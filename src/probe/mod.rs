@@ -92,6 +92,7 @@ pub(crate) mod tests {
 
     /// Asks this process, which has no unit.
     pub async fn ask_once(probe: Probe, client: &ProbeClient, timeout: Duration) -> Finding {
+        crate::tls::install_provider();
         ask(&probe, &plan_with(probe.clone(), timeout), myself(), client).await
     }
 

@@ -26,8 +26,8 @@ pub(super) fn shown(host: &str, port: Option<u16>) -> String {
 /// The caller bounds the time.
 pub(super) async fn ask(host: &str, port: Option<u16>, target: &str) -> Finding {
     let connected = match (host.strip_prefix("unix:"), port) {
-        (Some(path), _) => local(Path::new(path)).await,
-        (None, Some(port)) => remote(host, port).await,
+        (Some(path), _) => local(Path::new(path)).await.map(drop),
+        (None, Some(port)) => remote(host, port).await.map(drop),
         (None, None) => return Err(format!("there is no port to connect to on {target}")),
     };
     match connected {
@@ -49,20 +49,22 @@ pub(super) fn refusal(error: &io::Error, target: &str) -> String {
 }
 
 /// The addresses that every machine gives these names, without asking anybody.
-pub(super) fn loopback(host: &str) -> Option<[IpAddr; 2]> {
+fn loopback(host: &str) -> Option<[IpAddr; 2]> {
     host.eq_ignore_ascii_case("localhost").then_some([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
 }
 
-async fn local(path: &Path) -> io::Result<()> {
+/// A connection to a Unix socket.
+pub(super) async fn local(path: &Path) -> io::Result<UnixStream> {
     // Else a plain file gives the same error as a socket that nobody listens on.
     if std::fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
         return Err(io::Error::other("it is not a socket"));
     }
-    UnixStream::connect(path).await.map(drop)
+    UnixStream::connect(path).await
 }
 
-/// All addresses at once; the first that accepts is enough.
-async fn remote(host: &str, port: u16) -> io::Result<()> {
+/// A connection to all addresses at once; the first that accepts is enough. Whenever it is dropped it is closed with a
+/// reset: probes leave no socket behind in TIME_WAIT.
+pub(super) async fn remote(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let addresses: Vec<SocketAddr> = match loopback(host) {
         Some(both) => both.map(|address| (address, port).into()).to_vec(),
@@ -73,8 +75,10 @@ async fn remote(host: &str, port: u16) -> io::Result<()> {
     let mut failed = false;
     while let Some(connected) = tries.next().await {
         match connected {
-            // Closed with a reset: probes leave no socket behind in TIME_WAIT.
-            Ok(stream) => return stream.set_zero_linger(),
+            Ok(stream) => {
+                stream.set_zero_linger()?;
+                return Ok(stream);
+            }
             // "Refused" says more than "unreachable", which a machine without IPv6 gives for every `::1`.
             Err(error) if !failed || error.kind() == io::ErrorKind::ConnectionRefused => {
                 (failure, failed) = (error, true);

@@ -1,5 +1,5 @@
 //! Samples sent to another dashboard, as its `POST /api/supervisor/metrics` takes them. Nobody waits for it: rows
-//! queue up to a bound, one task sends them, and trouble is told once when it begins and once when it ends.
+//! queue up to a bound, one task sends them, and [`News`] tells of trouble once when it begins and once when it ends.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,6 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
 
 use crate::control::MetricRow;
 use crate::core::snapshot::Health;
@@ -44,6 +43,15 @@ pub struct Destination {
     pub token_file: Option<PathBuf>,
 }
 
+/// Samples do not arrive, or do so again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// They arrive.
+    pub good: bool,
+    /// What, why, and what happens next: a whole sentence.
+    pub message: String,
+}
+
 /// The way to one destination. When it is dropped, what was not sent is not sent any more.
 #[derive(Debug)]
 pub struct Pusher {
@@ -66,9 +74,9 @@ impl Shared {
 
 impl Pusher {
     /// Begins. Needs a tokio runtime.
-    pub fn start(to: Destination) -> Self {
+    pub fn start(to: Destination, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(deliver(to.clone(), shared.clone(), RETRY.0));
+        let task = tokio::spawn(deliver(to.clone(), shared.clone(), RETRY.0, tell));
         Self { to, shared, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -97,16 +105,25 @@ enum Refusal {
     ForGood(String),
 }
 
+/// What was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Waiting,
+    Refused,
+}
+
 /// Sends for as long as it lives. `first` is the shortest pause after a failure.
-async fn deliver(to: Destination, shared: Arc<Shared>, first: Duration) {
+async fn deliver(to: Destination, shared: Arc<Shared>, first: Duration, tell: impl Fn(News) + Sync) {
+    let bad = |message: String| tell(News { good: false, message });
     let (client, url) = match prepared(&to).await {
         Ok(prepared) => prepared,
         Err(why) => {
-            return error!("metrics are not sent to dashboard_url: {why}; reload when it is corrected");
+            return bad(format!("metrics are not sent to dashboard_url: {why}; reload when it is corrected"));
         }
     };
     let shown = shown(&url);
-    let mut pause = None::<Duration>;
+    let (mut pause, mut told) = (None::<Duration>, Told::Nothing);
     loop {
         let batch: Vec<MetricRow> = shared.lock().iter().take(BATCH).cloned().collect();
         if batch.is_empty() {
@@ -115,22 +132,29 @@ async fn deliver(to: Destination, shared: Arc<Shared>, first: Duration) {
         }
         match send(&client, &url, &to, &batch).await {
             Ok(()) => {
-                if pause.take().is_some() {
-                    info!("metrics are sent to {shown} again");
+                if std::mem::replace(&mut told, Told::Nothing) != Told::Nothing {
+                    tell(News { good: true, message: format!("metrics are sent to {shown} again") });
                 }
+                pause = None;
                 sent(&shared, &batch);
             }
             Err(Refusal::ForGood(why)) => {
-                warn!("{shown} refused {} samples: {why}; they are left out", batch.len());
+                if std::mem::replace(&mut told, Told::Refused) != Told::Refused {
+                    bad(format!(
+                        "{shown} refused {} samples: {why}; they are left out, as is all that it refuses from now on",
+                        batch.len()
+                    ));
+                }
+                pause = None;
                 sent(&shared, &batch);
             }
             Err(Refusal::ForNow(why)) => {
-                if pause.is_none() {
-                    error!(
+                if std::mem::replace(&mut told, Told::Waiting) != Told::Waiting {
+                    bad(format!(
                         "metrics cannot be sent to {shown}: {why}. Up to {MOST} samples are kept and sent when it can \
                          be, tried again at least every {}; supervision goes on",
                         Human(RETRY.1)
-                    );
+                    ));
                 }
                 let wait = pause.map_or(first, |pause| (pause * 2).min(RETRY.1));
                 pause = Some(wait);
@@ -155,8 +179,6 @@ async fn prepared(to: &Destination) -> Result<(Client, Url), String> {
     if !url.path().trim_end_matches('/').ends_with(ROUTE) {
         url.set_path(&format!("{}{ROUTE}", url.path().trim_end_matches('/')));
     }
-    // Needed once per process. An error means that it is there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let build = || {
         let builder = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
         builder.no_proxy().user_agent(concat!("process-supervisor/", env!("CARGO_PKG_VERSION"))).build()

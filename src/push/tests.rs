@@ -70,9 +70,17 @@ fn rows(range: std::ops::Range<i64>) -> impl Iterator<Item = MetricRow> {
 
 /// With pauses that a test can wait for.
 fn start(to: Destination) -> Pusher {
-    let shared = Arc::new(Shared::default());
-    let task = tokio::spawn(deliver(to.clone(), shared.clone(), Duration::from_millis(5)));
-    Pusher { to, shared, _task: AbortOnDropHandle::new(task) }
+    telling(to).0
+}
+
+/// The same, with what it tells.
+fn telling(to: Destination) -> (Pusher, Arc<Mutex<Vec<News>>>) {
+    crate::tls::install_provider();
+    let (shared, told) = (Arc::new(Shared::default()), Arc::new(Mutex::new(Vec::new())));
+    let news = told.clone();
+    let tell = move |one| news.lock().unwrap().push(one);
+    let task = tokio::spawn(deliver(to.clone(), shared.clone(), Duration::from_millis(5), tell));
+    (Pusher { to, shared, _task: AbortOnDropHandle::new(task) }, told)
 }
 
 fn total(seen: &[(String, String, Vec<Value>)]) -> usize {
@@ -126,6 +134,32 @@ async fn a_dashboard_that_fails_gets_everything_once_it_is_back() {
             seen.last().unwrap().2[0]["timestamp"].as_str().unwrap().ends_with("6Z")
         })
         .await;
+}
+
+#[tokio::test]
+async fn trouble_of_each_kind_is_told_once_and_that_it_is_over_too() {
+    let (dashboard, url) = Dashboard::start(422).await;
+    let (pusher, told) = telling(Destination { url, token_file: None });
+    let mut at = 0;
+    for status in [422, 503, 422, 202] {
+        dashboard.status.store(status, Ordering::SeqCst);
+        for _ in 0..2 {
+            let tried = dashboard.seen.lock().unwrap().len();
+            pusher.push(rows(at..at + 1));
+            at += 1;
+            dashboard
+                .until("two tries", |seen| seen.len() >= tried + 2 || status != 503 && seen.len() > tried)
+                .await;
+        }
+    }
+    dashboard.until("the last", |seen| seen.last().unwrap().2.len() == 1).await;
+    let told: Vec<(bool, String)> =
+        told.lock().unwrap().iter().map(|news| (news.good, news.message.clone())).collect();
+    let words = ["refused 1 samples: HTTP 422", "cannot be sent", "refused", "again"];
+    assert_eq!(told.len(), words.len(), "{told:#?}");
+    for ((good, message), words) in told.iter().zip(words) {
+        assert!(message.contains(words) && *good == (words == "again"), "{told:#?}");
+    }
 }
 
 #[tokio::test]

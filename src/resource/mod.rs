@@ -10,6 +10,7 @@
 
 mod files;
 mod groups;
+mod host;
 mod parse;
 mod processes;
 #[cfg(test)]
@@ -27,6 +28,8 @@ use crate::core::sample::Sample;
 use files::{Counters, Reader};
 use groups::{Groups, Hierarchies};
 use processes::Processes;
+
+pub use host::HostMeter;
 
 /// A rate over less than this says nothing. The kernel's own accounting is that coarse.
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -138,10 +141,10 @@ fn measure(
     let mut sample = Sample::default();
     let mut counters = reader.read(&mut run.groups, &mut sample);
     if run.groups.lack_essentials()
-        && let Some(tree) = processes.tree(run.pid)
+        && let Some(usage) = processes.usage(run.pid)
     {
-        sample.memory = sample.memory.or(Some(tree.memory));
-        counters.cpu = counters.cpu.or(Some(tree.cpu));
+        sample.memory = sample.memory.or(Some(usage.memory));
+        counters.cpu = counters.cpu.or(Some(usage.cpu));
     }
     if sample == Sample::default() && counters == Counters::default() {
         return None;

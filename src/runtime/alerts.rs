@@ -12,7 +12,9 @@ use crate::control::{Acknowledged, AlertQuery, History};
 use crate::core::action::{Entry, EntryKind, Level};
 use crate::core::alert::AlertKey;
 use crate::core::plan::{Id, Probe, ServicePlan};
+use crate::environment_file;
 use crate::journal::{self, LogRequest};
+use crate::mask::Mask;
 use crate::place::Scope;
 use crate::store::Store;
 use crate::systemd::name;
@@ -27,8 +29,6 @@ const READERS: usize = 2;
 const WAITING: usize = 64;
 /// What a service wrote in its last moment needs a moment to get into the journal.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Shorter values of the environment hide nothing, and masking them would hide the log.
-const SECRET: usize = 6;
 
 /// Adds logs to alerts, a few at a time.
 #[derive(Debug)]
@@ -55,41 +55,62 @@ impl Logs {
             let _place = place;
             let _turn = readers.acquire_owned().await;
             tokio::time::sleep(SETTLE).await;
-            let request = LogRequest {
-                service: plan.id.clone(),
-                unit: name::service_unit(&plan.id),
-                lines: LINES,
-                since: None,
-                grep: None,
-                after: None,
+            let (name, value) = match lines(scope, &plan).await {
+                Ok(lines) => ("log", lines.into()),
+                Err(why) => {
+                    debug!("{key}: the log could not be added: {why}");
+                    ("log_omitted", why.into())
+                }
             };
-            match journal::query(scope, &request).await {
-                Ok(lines) => {
-                    let lines: Vec<String> =
-                        lines.into_iter().map(|line| shown(line.message, &plan)).collect();
-                    store.alert_detail(key, "log", lines.into());
-                }
-                Err(error) => {
-                    debug!("{key}: the log could not be added: {error}");
-                    store.alert_detail(key, "log_omitted", error.to_string().into());
-                }
-            }
+            store.alert_detail(key, name, value);
         });
     }
 }
 
-/// A line without secrets of the configuration, bounded.
-fn shown(mut line: String, plan: &ServicePlan) -> String {
-    let headers = match &plan.health.probe {
+/// The end of the log of a service, without secrets.
+async fn lines(scope: Scope, plan: &ServicePlan) -> Result<Vec<String>, String> {
+    let request = LogRequest {
+        service: plan.id.clone(),
+        unit: name::service_unit(&plan.id),
+        lines: LINES,
+        since: None,
+        grep: None,
+        after: None,
+    };
+    let found = journal::query(scope, &request).await.map_err(|error| error.to_string())?;
+    let mask = mask(plan).await?;
+    Ok(found.into_iter().map(|line| shown(line.message, &mask)).collect())
+}
+
+/// Hides what the configuration and the `environment_file` hold. Fails where that file cannot be read: then nobody
+/// knows what must not be shown.
+async fn mask(plan: &ServicePlan) -> Result<Mask, String> {
+    let of_file = match plan.exec.environment_file.clone() {
+        Some(path) => {
+            let read = tokio::task::spawn_blocking(move || {
+                environment_file::read(&path).map_err(|error| {
+                    format!(
+                        "environment_file {path} cannot be read, so its values could not be hidden: {error}"
+                    )
+                })
+            });
+            read.await.map_err(|error| error.to_string())??
+        }
+        None => BTreeMap::new(),
+    };
+    let of_file = of_file.iter().filter(|(name, _)| *name != "PATH").map(|(_, value)| value.as_str());
+    let probes = std::iter::once(&plan.health.probe).chain(plan.health.fallback.as_deref());
+    let headers = probes.filter_map(|probe| match probe {
         Probe::Http(http) => Some(&http.headers),
         _ => None,
-    };
-    let secrets = plan.exec.environment.values().chain(headers.into_iter().flat_map(BTreeMap::values));
-    for secret in secrets.filter(|secret| secret.0.len() >= SECRET) {
-        if line.contains(&secret.0) {
-            line = line.replace(&secret.0, "***");
-        }
-    }
+    });
+    let configured = plan.exec.environment.values().chain(headers.flat_map(BTreeMap::values));
+    Ok(Mask::new(of_file.chain(configured.map(|secret| secret.0.as_str()))))
+}
+
+/// A line without what is to be hidden, bounded.
+fn shown(line: String, mask: &Mask) -> String {
+    let line = mask.hide(line);
     match line.char_indices().nth(LINE) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
@@ -133,17 +154,25 @@ mod tests {
     use super::*;
     use crate::core::plan::Secret;
 
-    #[test]
-    fn lines_of_the_log_show_no_secret_and_are_bounded() {
+    #[tokio::test]
+    async fn lines_of_the_log_show_no_secret_and_are_bounded() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "KEY='from-the-file'\nPATH=/usr/bin\n").unwrap();
         let mut plan = ServicePlan::new(Id::new("web").unwrap(), "/bin/x");
         plan.exec.environment =
             [("PASSWORD".into(), Secret("hunter22".into())), ("X".into(), Secret("a".into()))].into();
+        plan.exec.environment_file = Some(file.path().display().to_string());
+        let of_file = mask(&plan).await.unwrap();
         for (line, expected) in [
             ("connecting with hunter22 as a user", "connecting with *** as a user".to_owned()),
+            ("/usr/bin/x takes from-the-file", "/usr/bin/x takes ***".into()),
             (&"ä".repeat(LINE), "ä".repeat(LINE)),
             (&"ä".repeat(LINE + 1), format!("{}…", "ä".repeat(LINE))),
         ] {
-            assert_eq!(shown(line.to_owned(), &plan), expected);
+            assert_eq!(shown(line.to_owned(), &of_file), expected);
         }
+        drop(file);
+        let why = mask(&plan).await.unwrap_err();
+        assert!(why.contains("could not be hidden"), "without the file nothing is shown: {why}");
     }
 }

@@ -18,6 +18,7 @@ mod measuring;
 mod probes;
 mod reload;
 mod setup;
+mod signals;
 mod supervise;
 
 pub use setup::{SetupError, run};
@@ -29,6 +30,7 @@ use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
 use crate::core::sample::Sample;
 use crate::journal::Ended;
+use crate::push::News;
 use crate::store::Trouble;
 
 /// What tasks and threads send back into the loop.
@@ -44,4 +46,6 @@ enum Input {
     Sampled(BTreeMap<Id, (InvocationId, Sample)>),
     /// The database cannot be written, or can be again.
     Trouble(Trouble),
+    /// Samples do not reach the other dashboard, or do so again.
+    Pushing(News),
 }

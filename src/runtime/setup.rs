@@ -21,7 +21,6 @@ use crate::core::Engine;
 use crate::core::snapshot::Snapshot;
 use crate::http;
 use crate::place::Places;
-use crate::push::Pusher;
 use crate::store::Store;
 use crate::systemd::{Manager, SystemdError, notify, own};
 
@@ -100,13 +99,15 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         started_at,
         config_path: places.config.display().to_string(),
     });
+    let (to_host, host) = watch::channel(None);
     let control =
-        Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()));
+        Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()))
+            .with_host(host);
     let (end_server, server_ends) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
     let (metrics_interval, interval) = watch::channel(settings.metrics_interval);
-    measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone());
-    let pusher = measuring::destination(&settings).map(Pusher::start);
+    measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone(), to_host);
+    let pusher = measuring::pusher(&settings, &to_inputs);
     let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval, pusher };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;

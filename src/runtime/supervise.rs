@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
@@ -14,6 +14,7 @@ use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
+use super::signals::Signals;
 use super::{Input, clock, measuring, reload};
 use crate::config::{self, Loaded, Problem};
 use crate::control::{Request, signal_target};
@@ -70,6 +71,8 @@ struct Inner {
     logs: Logs,
     client: ProbeClient,
     probes: Probes,
+    /// Runs that were measured since the last picture was published.
+    measured: BTreeMap<Id, InvocationId>,
     /// Told to systemd once the first picture is complete.
     ready: bool,
     /// Limits are to be given again to what runs, after systemd came back.
@@ -241,6 +244,7 @@ impl Loop {
 
     fn publish(&mut self) {
         let next = self.engine.snapshot();
+        self.keep_measured(&next);
         let before = self.snapshot.borrow().clone();
         let mut changed = before.services.len() != next.services.len();
         for (old, view) in side_by_side(&before, &next) {
@@ -404,19 +408,25 @@ impl Loop {
             }
             Input::Sampled(samples) => self.sampled(samples),
             Input::Trouble(trouble) => self.trouble(&trouble),
+            Input::Pushing(news) => {
+                let level = if news.good { Level::Info } else { Level::Error };
+                self.record_own(EntryKind::PushTrouble, level, news.message);
+            }
         }
     }
 
-    /// The engine first: what is kept is what it took for the current runs.
+    /// The engine first: what it took for the current runs is kept when its picture is taken.
     fn sampled(&mut self, samples: BTreeMap<Id, (InvocationId, Sample)>) {
-        let measured: Vec<(Id, InvocationId)> = samples.iter().map(|(id, of)| (id.clone(), of.0)).collect();
+        self.state.measured.extend(samples.iter().map(|(id, of)| (id.clone(), of.0)));
         self.decide(Event::Sampled { samples });
-        let (snapshot, at) = (self.engine.snapshot(), clock::now().wall);
-        let row = |(id, invocation): &(Id, InvocationId)| {
-            let view = snapshot.services.get(id).filter(|view| view.invocation == Some(*invocation))?;
-            Some(measuring::row(view, view.usage.as_ref()?, at))
-        };
-        let rows: Vec<_> = measured.iter().filter_map(row).collect();
+    }
+
+    /// The rows of what was measured since the last picture.
+    fn keep_measured(&mut self, snapshot: &Snapshot) {
+        if self.state.measured.is_empty() {
+            return;
+        }
+        let rows = measuring::rows(&std::mem::take(&mut self.state.measured), snapshot, clock::now().wall);
         if let Some(pusher) = &self.pusher {
             pusher.push(rows.iter().cloned());
         }
@@ -517,7 +527,7 @@ impl Loop {
         self.store.retain(loaded.settings.retention_days);
         let to = measuring::destination(&loaded.settings);
         if self.pusher.as_ref().map(Pusher::destination) != to.as_ref() {
-            self.pusher = to.map(Pusher::start);
+            self.pusher = measuring::pusher(&loaded.settings, &self.to_inputs);
         }
         self.metrics_interval.send_if_modified(|interval| {
             std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
@@ -625,28 +635,4 @@ fn alive_timer() -> Option<Interval> {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     debug!(period = ?interval.period(), "telling systemd that the loop is alive");
     Some(interval)
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.hangup.recv() => SignalKind::hangup(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        }
-    }
 }

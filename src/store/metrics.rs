@@ -10,6 +10,19 @@ use crate::core::snapshot::Health;
 /// Points of one answer at most, whatever is asked for.
 const MOST_POINTS: u32 = 5_000;
 
+/// Served by the index alone.
+const SERIES: &str = "SELECT min(timestamp), count(*),
+         min(cpu_percent), avg(cpu_percent), max(cpu_percent),
+         min(memory_mb), avg(memory_mb), max(memory_mb),
+         min(response_time_ms), avg(response_time_ms), max(response_time_ms),
+         max(tasks), avg(throttled),
+         max(CASE health_status WHEN 'unhealthy' THEN 4 WHEN 'degraded' THEN 3 WHEN 'healthy' THEN 2
+             WHEN 'unknown' THEN 1 END)
+     FROM supervisor_metrics
+     WHERE service_id = ?1 AND timestamp >= ?2 AND timestamp < ?3
+     GROUP BY (CAST(unixepoch(timestamp, 'subsec') * 1000 AS INTEGER) - ?4) / ?5
+     ORDER BY 1";
+
 pub(super) fn put(db: &Connection, row: &MetricRow) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO supervisor_metrics (service_id, timestamp, cpu_percent, memory_mb, health_status,
@@ -33,19 +46,7 @@ pub(super) fn series(db: &Connection, query: &MetricQuery) -> rusqlite::Result<V
     let points = i64::from(query.points.clamp(1, MOST_POINTS));
     // Rounded up: not more points than were asked for.
     let step = (query.until.0.saturating_sub(query.since.0)).max(1).saturating_add(points - 1) / points;
-    let mut rows = db.prepare(
-        "SELECT min(timestamp), count(*),
-             min(cpu_percent), avg(cpu_percent), max(cpu_percent),
-             min(memory_mb), avg(memory_mb), max(memory_mb),
-             min(response_time_ms), avg(response_time_ms), max(response_time_ms),
-             max(tasks), avg(throttled),
-             max(CASE health_status WHEN 'unhealthy' THEN 4 WHEN 'degraded' THEN 3 WHEN 'healthy' THEN 2
-                 WHEN 'unknown' THEN 1 END)
-         FROM supervisor_metrics
-         WHERE service_id = ?1 AND timestamp >= ?2 AND timestamp < ?3
-         GROUP BY (CAST(unixepoch(timestamp, 'subsec') * 1000 AS INTEGER) - ?4) / ?5
-         ORDER BY 1",
-    )?;
+    let mut rows = db.prepare(SERIES)?;
     let wanted = params![
         query.service.as_str(),
         rows::stamp(query.since),
@@ -118,15 +119,11 @@ mod tests {
             assert!(points.len() <= asked.clamp(1, 100) as usize, "{asked}: {}", points.len());
             assert_eq!(points.iter().map(|point| point.samples).sum::<u64>(), 100, "{asked}");
         }
-        let plan: String = db
-            .query_row(
-                "EXPLAIN QUERY PLAN SELECT cpu_percent FROM supervisor_metrics
-                 WHERE service_id = 'a' AND timestamp >= '1' AND timestamp < '2'",
-                [],
-                |row| row.get(3),
-            )
-            .unwrap();
-        assert!(plan.contains("supervisor_metrics_by_service (service_id=? AND timestamp>?"), "{plan}");
+        let explain = format!("EXPLAIN QUERY PLAN {SERIES}");
+        let plan: String = db.query_row(&explain, params!["a", "1", "2", 0, 1], |row| row.get(3)).unwrap();
+        let served =
+            "USING COVERING INDEX supervisor_metrics_series (service_id=? AND timestamp>? AND timestamp<?)";
+        assert!(plan.contains(served), "{plan}");
     }
 
     #[test]

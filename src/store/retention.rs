@@ -8,8 +8,8 @@ use crate::core::Wall;
 /// Rows of one table that are looked at in one transaction: some milliseconds.
 pub(super) const STEP: i64 = 500;
 
-/// Each table with the most rows that it may have, whatever their age: some 2.5 GB of metrics, 1 GB of events.
-const TABLES: [(&str, i64); 2] = [("supervisor_metrics", 20_000_000), ("supervisor_events", 2_000_000)];
+/// Each table with the most rows that it may have, whatever their age: some 3 GB of metrics, 1 GB of events.
+const TABLES: [(&str, i64); 2] = [("supervisor_metrics", 15_000_000), ("supervisor_events", 2_000_000)];
 
 /// Deletes from the oldest rows of each table; `true` if there may be more to delete. Rows come in the order of
 /// time: only the first ones are looked at, so that this costs the same however large the table is.

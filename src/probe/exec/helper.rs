@@ -1,5 +1,6 @@
 //! The helper: starts the check, watches over it, and leaves nothing of it behind.
 
+use std::collections::BTreeMap;
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -14,8 +15,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::output::Output;
-use super::{COMMAND, Order, STEP, StepOrder, cgroup, descendants, env_file, step, subject};
+use super::{COMMAND, Order, STEP, StepOrder, cgroup, descendants, step, subject};
 use crate::core::time::Human;
+use crate::environment_file;
+use crate::mask::Mask;
 use crate::probe::Finding;
 
 /// Longer than any order the configuration lets through, in bytes.
@@ -69,7 +72,7 @@ fn read_order() -> std::io::Result<Order> {
 fn checked(order: Order, begun: Instant) -> Finding {
     let signals = catch_signals(order.stop_signal)
         .map_err(|error| format!("could not be run: signals cannot be caught: {error}"))?;
-    let environment = env_file::environment(&order)?;
+    let variables = variables(&order)?;
     let subject = subject::of(&order)?;
     // Before anything is started: from here on everything that is forked is a descendant to the end.
     prctl::set_child_subreaper(true)
@@ -78,11 +81,13 @@ fn checked(order: Order, begun: Instant) -> Finding {
         Some(unit) => cgroup::enter(order.main_pid, unit, nix::unistd::geteuid().is_root())?,
         None => None,
     };
-    let mut output = Output::new(environment.secrets);
+    let mut output = Output::new(Mask::new(
+        variables.iter().filter(|(name, _)| *name != "PATH").map(|(_, value)| value.as_str()),
+    ));
     let step = StepOrder {
         program: order.program,
         args: order.args,
-        environment: subject.environment(environment.variables),
+        environment: subject.environment(variables),
         folder: order.working_directory.unwrap_or(subject.home),
         user: subject.ids,
     };
@@ -102,6 +107,17 @@ fn checked(order: Order, begun: Instant) -> Finding {
         }
         End::Cancelled(why) => Err(format!("was killed: {why}")),
     }
+}
+
+/// Those of its file, and above them those of the configuration.
+fn variables(order: &Order) -> Result<BTreeMap<String, String>, String> {
+    let mut variables = match &order.environment_file {
+        Some(path) => environment_file::read(path)
+            .map_err(|error| format!("was not run: its environment_file {path} cannot be read: {error}"))?,
+        None => BTreeMap::new(),
+    };
+    variables.extend(order.environment.clone());
+    Ok(variables)
 }
 
 /// Every signal that may come from the daemon, from systemd or from a child, as a descriptor to wait for.

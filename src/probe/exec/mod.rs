@@ -13,7 +13,6 @@
 
 mod cgroup;
 mod descendants;
-mod env_file;
 mod helper;
 mod output;
 mod step;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
@@ -395,8 +395,108 @@ async fn a_thousand_tcp_probes_leak_no_descriptor_and_leave_nothing_in_time_wait
     let tcp = |port| Probe::Tcp { host: "127.0.0.1".into(), port: Some(port) };
     leaks_nothing("tcp", tcp(port), LONG, 1000).await;
     leaks_nothing("refused", tcp(1), LONG, 1000).await;
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let waiting =
-        |line: &&str| line.contains(&format!(":{port:04X} ")) && line.split_whitespace().nth(3) == Some("06");
-    assert_eq!(table.lines().filter(waiting).count(), 0);
+    assert_eq!(in_time_wait(port), 0);
+}
+
+/// Connections to `port` that wait for stray packets, on whichever side.
+fn in_time_wait(port: u16) -> usize {
+    let end = format!(":{port:04X}");
+    let waits = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(3) == Some(&"06") && (fields[1].ends_with(&end) || fields[2].ends_with(&end))
+    };
+    let count = |table| std::fs::read_to_string(table).unwrap_or_default().lines().filter(waits).count();
+    count("/proc/net/tcp") + count("/proc/net/tcp6")
+}
+
+#[tokio::test]
+async fn http_probes_leave_nothing_in_time_wait_and_let_the_server_close_first() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for n in 0.. {
+            let (stream, _) = socket.accept().await.unwrap();
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut request = String::new();
+                while !request.ends_with("\r\n\r\n") {
+                    stream.read_line(&mut request).await.unwrap();
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                // Some take their time to close; nothing may come in the meantime.
+                let early = match n % 10 {
+                    0 => tokio::time::timeout(Duration::from_millis(100), stream.read_line(&mut request))
+                        .await
+                        .ok(),
+                    _ => None,
+                };
+                tell.send((
+                    early.map(|end| end.map_err(|error| error.kind())),
+                    stream.shutdown().await.is_ok(),
+                ))
+                .unwrap();
+            });
+        }
+    });
+    let client = ProbeClient::default();
+    for _ in 0..10 {
+        let wanted = Probe::Http(HttpProbe {
+            expected_content: Some("ok".into()),
+            ..probe(format!("http://127.0.0.1:{port}/"))
+        });
+        let round = (0..20).map(|_| ask_once(wanted.clone(), &client, LONG));
+        let found = futures_util::future::join_all(round).await;
+        assert!(found.iter().all(Result::is_ok), "{found:?}");
+    }
+    for _ in 0..200 {
+        assert_eq!(
+            seen.recv().await.unwrap(),
+            (None, true),
+            "the server does not see our end before its own"
+        );
+    }
+    let deadline = std::time::Instant::now() + LONG;
+    while in_time_wait(port) > 0 {
+        assert!(std::time::Instant::now() < deadline, "{} wait", in_time_wait(port));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn servers_that_never_close_use_up_no_descriptors() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            tokio::spawn(async move {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                // Until it is reset.
+                while stream.read_u8().await.is_ok() {}
+            });
+        }
+    });
+    let (client, before) = (ProbeClient::default(), descriptors());
+    for _ in 0..300 {
+        let found = ask_once(Probe::Http(probe(url.clone())), &client, LONG).await;
+        assert!(found.is_ok(), "{found:?}");
+    }
+    // Both ends are ours here.
+    let held = descriptors() - before;
+    assert!(held <= 2 * trust::CLOSING_AT_ONCE + 10, "{held}");
+    let deadline = std::time::Instant::now() + LONG;
+    while descriptors() > before + 1 {
+        assert!(std::time::Instant::now() < deadline, "{}", descriptors() - before);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_user_part_of_a_url_is_a_login() {
+    let (port, mut requests) = listener(|_| ok("")).await;
+    assert!(asked(probe(format!("http://us%65r:p%40ss@localhost:{port}/")), LONG).await.is_ok());
+    let request = requests.recv().await.unwrap();
+    assert!(request.contains("authorization: Basic dXNlcjpwQHNz\r\n"), "{request}");
+    assert!(request.contains(&format!("host: localhost:{port}\r\n")), "{request}");
 }

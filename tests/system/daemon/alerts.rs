@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Daemon, SOON, path, script, sleeper, wait_for, with};
 
-fn alerts(daemon: &Daemon, all: bool) -> Vec<Value> {
+pub fn alerts(daemon: &Daemon, all: bool) -> Vec<Value> {
     let (code, body) = daemon.api("GET", &format!("alerts?all={all}"));
     assert_eq!(code, 200, "{body}");
     body["alerts"].as_array().unwrap().clone()

@@ -38,6 +38,11 @@ fn a_hog_and_a_holder_are_seen_as_such() {
     });
     assert!(idle["memory_mb"].as_f64().is_some_and(|mib| mib < 20.0), "{idle}");
 
+    let host = daemon.api("GET", "summary").1["host"].clone();
+    assert!(host["cores"].as_u64() >= Some(1) && host["cpu_percent"].as_f64() > Some(5.0), "{host}");
+    assert!(host["memory_used_mb"].as_f64() > Some(64.0) && host["load"][0].is_number(), "{host}");
+    assert!(daemon.ok(&["summary"]).contains("\nHost:      CPU "), "{}", daemon.ok(&["summary"]));
+
     let row = "SELECT count(*) FROM supervisor_metrics WHERE service_id = 'hog' AND cpu_percent > 10 AND throttled > 0.3
                AND health_status = 'healthy' AND datetime(timestamp) IS NOT NULL";
     wait_for("rows are in the table", SOON, || {

@@ -1,6 +1,7 @@
 //! The daemon and the CLI as a person uses them, over real systemd: one daemon per test, in folders of its own.
 
 mod alerts;
+mod campaign;
 mod cli;
 mod control;
 mod keeping;

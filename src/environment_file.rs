@@ -1,42 +1,21 @@
-//! The variables of a service: those of its file, and above them those of the configuration.
+//! The `environment_file` of a service, as systemd reads it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::Order;
-
 /// As much as systemd reads of a file, in bytes.
 const LONGEST: u64 = 4 << 20;
 
-pub(super) struct Environment {
-    pub variables: BTreeMap<String, String>,
-    /// Values that are not to be shown.
-    pub secrets: Vec<String>,
-}
-
-/// An `Err` goes on after the program's name.
-pub(super) fn environment(order: &Order) -> Result<Environment, String> {
-    let mut variables =
-        match &order.environment_file {
-            Some(path) => parse(&read(path).map_err(|error| {
-                format!("was not run: its environment_file {path} cannot be read: {error}")
-            })?),
-            None => BTreeMap::new(),
-        };
-    variables.extend(order.environment.clone());
-    let secrets =
-        variables.iter().filter(|(name, _)| *name != "PATH").map(|(_, value)| value.clone()).collect();
-    Ok(Environment { variables, secrets })
-}
-
-fn read(path: &str) -> std::io::Result<String> {
+/// The variables that it sets. Fails where there is no regular file, or none of UTF-8. Blocks.
+pub fn read(path: &str) -> std::io::Result<BTreeMap<String, String>> {
     // A pipe would hold us for ever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| std::io::Error::other("not UTF-8"))
+    let text = String::from_utf8(bytes).map_err(|_| std::io::Error::other("not UTF-8"))?;
+    Ok(parse(&text))
 }
 
 /// As `man systemd.exec` describes `EnvironmentFile=`: quotes, backslashes, comments. Lines that set nothing are
