@@ -29,3 +29,5 @@ pub mod sandbox;
 mod spelling;
 pub mod store;
 pub mod systemd;
+pub mod tls;
+pub mod token;
