@@ -448,13 +448,16 @@ pub enum Anonymous {
 /// Certificate of the dashboard and the API.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["certificate", "key"]))]
 pub(super) struct Tls {
     /// Absolute path of a PEM file: the certificate, and those of its issuers after it.
     #[schemars(length(min = 1))]
-    pub certificate: String,
+    #[serde(default)]
+    pub certificate: Option<String>,
     /// Absolute path of a PEM file with its private key, not readable for everybody.
     #[schemars(length(min = 1))]
-    pub key: String,
+    #[serde(default)]
+    pub key: Option<String>,
 }
 
 /// The supervisor itself.

@@ -176,6 +176,10 @@ pub enum EntryKind {
     SystemdConnection,
     /// The database cannot be written or can be again.
     DatabaseTrouble,
+    /// An address of the API cannot be served or can be again, or a token or certificate for it is missing.
+    ListenerTrouble,
+    /// A token of the API was replaced.
+    TokenRotated,
 }
 
 /// What must outlive the daemon, for one service.

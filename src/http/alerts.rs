@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::extract::{Params, switch};
 use super::serve::Origin;
@@ -26,6 +27,7 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     State(control): State<Control>,
     Params(wanted): Params<Wanted>,
+    caller: Caller,
 ) -> Result<Json<dto::Alerts>, ApiError> {
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -34,13 +36,14 @@ pub(super) async fn list(
     }
     let query = AlertQuery { all: wanted.all, limit, ..AlertQuery::default() };
     let rows = control.history().alerts(query).await?;
-    Ok(Json(dto::Alerts { alerts: rows.into_iter().map(convert::alert).collect() }))
+    Ok(Json(dto::Alerts { alerts: rows.into_iter().map(|row| convert::alert(row, caller)).collect() }))
 }
 
 /// Doing it again changes nothing.
 pub(super) async fn acknowledge(
     State(control): State<Control>,
     Path(number): Path<String>,
+    caller: Caller,
     origin: Origin,
 ) -> Result<Json<dto::Alert>, ApiError> {
     let row = match number.parse::<i64>() {
@@ -48,7 +51,7 @@ pub(super) async fn acknowledge(
         Err(_) => None,
     };
     match row {
-        Some(row) => Ok(Json(convert::alert(row))),
+        Some(row) => Ok(Json(convert::alert(row, caller))),
         None => Err(unknown(&number)),
     }
 }

@@ -23,6 +23,7 @@ use crate::core::event::{Exit, ExitResult, Verb};
 use crate::core::plan::*;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
 use crate::core::time::{Mono, Wall};
+use crate::token::Role;
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -247,6 +248,11 @@ async fn looping(
                 note(format!("ack {alert} {origin}"));
                 let row = (alert == 7).then(|| AlertRow { acknowledged_at: Some(Wall(3)), ..alert_row(7) });
                 drop(answer.send(Ok(row)));
+            }
+            Asked::RotateToken { role, origin, answer } => {
+                note(format!("rotate {} by {origin}", role.as_str()));
+                let full = Err("No space left on device".to_owned());
+                let _ = answer.send(if role == Role::Viewer { full } else { Ok("/state/token".into()) });
             }
             Asked::Shutdown { origin } => {
                 note(format!("shutdown by {origin}"));

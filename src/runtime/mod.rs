@@ -10,6 +10,7 @@
 //! Nothing here decides about a service, and nothing here waits: what takes time is a task that sends its result
 //! back into the loop.
 
+mod access;
 mod alerts;
 mod clock;
 mod courier;
@@ -25,6 +26,7 @@ pub use setup::{SetupError, run};
 use std::collections::BTreeMap;
 
 use crate::config::{Loaded, Problem};
+use crate::core::action::Level;
 use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
 use crate::core::sample::Sample;
@@ -44,4 +46,6 @@ enum Input {
     Sampled(BTreeMap<Id, (InvocationId, Sample)>),
     /// The database cannot be written, or can be again.
     Trouble(Trouble),
+    /// The API cannot be served over TCP as it should, or can be again. `trouble` is all that is wrong now.
+    Access { level: Level, message: String, trouble: Option<String> },
 }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
+use super::access::Access;
 use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
@@ -56,6 +57,7 @@ pub struct Loop {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
+    pub access: Access,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -88,6 +90,7 @@ pub struct Ends {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
+    pub access: Access,
 }
 
 impl Loop {
@@ -101,7 +104,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher, access } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -116,6 +119,7 @@ impl Loop {
             snapshot,
             metrics_interval,
             pusher,
+            access,
             stop_services_on_exit,
             state,
         }
@@ -344,6 +348,9 @@ impl Loop {
             Request::Acknowledge { alert, origin, answer } => {
                 alerts::acknowledge(self.store.clone(), alert, origin, answer);
             }
+            Request::RotateToken { role, origin, answer } => {
+                self.access.rotate(self.store.clone(), role, origin, answer);
+            }
             Request::Shutdown { origin } => self.decide(Event::ShutdownOrdered { origin }),
         }
     }
@@ -394,6 +401,10 @@ impl Loop {
             }
             Input::Sampled(samples) => self.sampled(samples),
             Input::Trouble(trouble) => self.trouble(&trouble),
+            Input::Access { level, message, trouble } => {
+                self.record_own(EntryKind::ListenerTrouble, level, message);
+                self.decide(Event::OwnTrouble { kind: AlertKind::Listener, trouble });
+            }
         }
     }
 
@@ -505,6 +516,7 @@ impl Loop {
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
         self.store.retain(loaded.settings.retention_days);
+        self.access.apply(&loaded.settings);
         let to = measuring::destination(&loaded.settings);
         if self.pusher.as_ref().map(Pusher::destination) != to.as_ref() {
             self.pusher = to.map(Pusher::start);

@@ -88,7 +88,7 @@ pub(in crate::config) fn supervisor(ctx: &mut Context<'_>, at: &At<'_>, raw: raw
 fn tls(ctx: &mut Context<'_>, at: &At<'_>, written: raw::Tls) -> TlsFiles {
     let places = [at.key("certificate"), at.key("key")];
     let [certificate, key] = [(&places[0], written.certificate), (&places[1], written.key)]
-        .map(|(at, path)| PathBuf::from(ctx.absolute(at, Some(path)).unwrap_or_default()));
+        .map(|(at, path)| PathBuf::from(ctx.absolute(at, path).unwrap_or_default()));
     let files = TlsFiles { certificate, key };
     if files.certificate.is_absolute()
         && files.key.is_absolute()
