@@ -19,14 +19,14 @@ run:
 test: test-units test-system
 
 test-units:
-	@scripts/packages cc systemd dbus
+	@scripts/packages cc systemd dbus openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test exec_probe --test sandbox
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo nextest run --locked --test system --no-run

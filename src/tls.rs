@@ -67,7 +67,11 @@ pub fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsFault> {
     })?;
     let made = ServerConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
     let made = made.map_err(|error| {
-        fault(TlsFile::Certificate, format!("TLS cannot be set up: {error}"), "this is a fault of the program")
+        fault(
+            TlsFile::Certificate,
+            format!("TLS cannot be set up: {error}"),
+            "this is a fault of the program",
+        )
     })?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     let mut config = made.with_no_client_auth().with_cert_resolver(resolver);
@@ -108,7 +112,8 @@ fn read(path: &Path, which: TlsFile) -> Result<Vec<u8>, TlsFault> {
         return Err(unreadable(std::io::Error::other("it is not a file of at most 1 MiB")));
     }
     if which == TlsFile::Key && metadata.permissions().mode() & 0o007 != 0 {
-        let help = format!("close it with `chmod o= {}`, and renew the key if others had access", path.display());
+        let help =
+            format!("close it with `chmod o= {}`, and renew the key if others had access", path.display());
         return Err(fault(which, format!("the private key {} is open to everybody", path.display()), help));
     }
     let mut bytes = Vec::new();
@@ -176,7 +181,8 @@ pub(crate) mod tests {
         let (file, message) = with(&one.certificate, &one.key);
         assert!(file == TlsFile::Key && message.contains("open to everybody"), "{message}");
         set_permissions(&one.key, Permissions::from_mode(0o600)).unwrap();
-        std::fs::write(&one.certificate, "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----").unwrap();
+        std::fs::write(&one.certificate, "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----")
+            .unwrap();
         assert_eq!(with(&one.certificate, &one.key).0, TlsFile::Certificate);
     }
 }

@@ -43,11 +43,13 @@ fn in_file(places: &Places, role: Role, why: String) -> Result<TokenRotated, Fai
     };
     let path = role.file(&places.state);
     // Whoever may read the old one may read the new one.
-    let group = std::fs::metadata(&path).ok().map(|old| Gid::from_raw(std::os::unix::fs::MetadataExt::gid(&old)));
+    let group =
+        std::fs::metadata(&path).ok().map(|old| Gid::from_raw(std::os::unix::fs::MetadataExt::gid(&old)));
     token::rotate(&places.state, role, group)
         .map_err(|error| Failure::NoDaemon(format!("{why}. Without it the token stays as it is: {error}")))?;
     let (role, file) = (role.as_str().to_owned(), path.display().to_string());
-    let message = format!("no supervisor runs; the {role} token is a new one, in {file}, from its next start on");
+    let message =
+        format!("no supervisor runs; the {role} token is a new one, in {file}, from its next start on");
     Ok(TokenRotated { role, file, message })
 }
 

@@ -28,8 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Caller, Client, Gate, Grants, Rules};
 use super::budget::{Budget, Place};
-use super::serve::{ACCEPT_PAUSE, Ending, HEADER_TIME, Peer, answer, connection};
 use super::headers;
+use super::serve::{ACCEPT_PAUSE, Ending, HEADER_TIME, Peer, answer, connection};
 use crate::core::time::Human;
 
 /// Connections that wait to be accepted.
@@ -258,7 +258,9 @@ async fn one(
     place: Place,
     tls: bool,
 ) {
-    let set = stream.set_nodelay(true).and(setsockopt(&stream, sockopt::TcpUserTimeout, &STALLED_MS).map_err(Into::into));
+    let set = stream
+        .set_nodelay(true)
+        .and(setsockopt(&stream, sockopt::TcpUserTimeout, &STALLED_MS).map_err(Into::into));
     if let Err(error) = set {
         return tracing::debug!(%error, %from, "the connection is gone already");
     }
@@ -318,3 +320,6 @@ async fn guarded(
         Err(refusal) => headers::secure(*refusal).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ fn alert_row(number: i64) -> AlertRow {
         kind: "down".into(),
         severity: "error".into(),
         message: "web is down".into(),
-        details: json!({"attempt": 1}),
+        details: json!({"attempt": 1, "log": ["a line of the log"]}),
         created_at: Wall(1),
         acknowledged_at: None,
         resolved_at: None,
@@ -841,7 +841,7 @@ async fn alerts_are_listed_open_ones_first() {
     assert_eq!(
         body,
         json!({"alerts": [{"id": 7, "service_id": "web", "alert_type": "down", "severity": "error",
-            "message": "web is down", "details": {"attempt": 1}, "created_at": "1970-01-01T00:00:00.001Z",
+            "message": "web is down", "details": {"attempt": 1, "log": ["a line of the log"]}, "created_at": "1970-01-01T00:00:00.001Z",
             "acknowledged_at": null, "resolved_at": null}]})
     );
     let (_, body) = world.get("/api/supervisor/alerts?all=true&limit=2").await;

@@ -42,7 +42,8 @@ pub(super) async fn rotate(
     let role = whose.role.as_str();
     match control.rotate_token(whose.role, origin.0).await? {
         Ok(file) => {
-            let message = format!("the {role} token is a new one, in {file}; the old one is refused from now on");
+            let message =
+                format!("the {role} token is a new one, in {file}; the old one is refused from now on");
             Ok(Json(dto::TokenRotated { role: role.into(), file, message }))
         }
         Err(why) => Err(ApiError::new(

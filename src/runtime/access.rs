@@ -126,7 +126,9 @@ fn rotated(role: Role, origin: &str) -> Entry {
         service: None,
         kind: EntryKind::TokenRotated,
         level: Level::Info,
-        message: format!("the {word} token of the API was replaced, asked for by {origin}; the old one is refused"),
+        message: format!(
+            "the {word} token of the API was replaced, asked for by {origin}; the old one is refused"
+        ),
         details: [("role", word.into()), ("origin", origin.into())].into(),
     }
 }

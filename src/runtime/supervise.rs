@@ -315,6 +315,8 @@ impl Loop {
         }
         if !std::mem::replace(&mut self.state.ready, true) {
             self.publish();
+            // The server waits for the first picture, also where there is no service to be seen on it.
+            self.snapshot.send_modify(|_| {});
             notify::ready(&status_line(&self.snapshot.borrow()));
         }
     }

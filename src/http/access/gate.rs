@@ -102,7 +102,8 @@ fn too_many(wait: Duration) -> Response {
     let detail = format!(
         "too many wrong tokens came from your address; try again in {seconds} s. A right token is taken at any time"
     );
-    let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "Too many wrong tokens", detail);
+    let error =
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "Too many wrong tokens", detail);
     let mut response = error.into_response();
     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     // Each further guess costs a connection.

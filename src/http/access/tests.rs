@@ -59,7 +59,11 @@ fn roles() {
     ] {
         for anonymous in [false, true] {
             let headers = [("host", "localhost:9001"), ("authorization", token)];
-            assert_eq!(verdict(method, path, &headers, &rules(anonymous)), expected, "{method} {path} {token}");
+            assert_eq!(
+                verdict(method, path, &headers, &rules(anonymous)),
+                expected,
+                "{method} {path} {token}"
+            );
         }
     }
     let twice = [("host", "localhost"), ("authorization", operator.as_str()), ("authorization", &operator)];
@@ -130,7 +134,9 @@ fn names_and_pages() {
 fn what_was_allowed_may_no_longer_be() {
     let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
     let before = Rules { operator: Some(old), viewer: Some(new), anonymous: true, ..Rules::default() };
-    assert!(before.allows_still(&Grant::Token(Role::Operator, old)) && before.allows_still(&Grant::Anonymous));
+    assert!(
+        before.allows_still(&Grant::Token(Role::Operator, old)) && before.allows_still(&Grant::Anonymous)
+    );
     let after = Rules { operator: Some(new), viewer: None, ..Rules::default() };
     assert!(!after.allows_still(&Grant::Token(Role::Operator, old)));
     assert!(!after.allows_still(&Grant::Token(Role::Viewer, new)), "another role now");
