@@ -440,7 +440,7 @@ async fn further_tries_are_not_told() {
 #[tokio::test]
 async fn addresses_come_and_go_while_it_runs() {
     let mut served = served(LONG).await;
-    let (first, second, six) = (served.at, free(), "[::1]:0".parse().unwrap());
+    let (first, second, six) = (served.at, free(), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)));
     let has_six = std::net::TcpListener::bind("[::1]:0").is_ok();
     let mut idle = served.connect().await;
     served.wanted.send_modify(|wanted| wanted.listen = [second].into());
