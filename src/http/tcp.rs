@@ -156,12 +156,6 @@ async fn listen(shared: Arc<Shared>, (address, tls): (SocketAddr, bool), ending:
     let scheme = if tls { "https" } else { "http" };
     let shown = listener.local_addr().unwrap_or(address);
     tracing::info!("the API is served at {scheme}://{shown}");
-    if !tls && !address.ip().is_loopback() {
-        tracing::warn!(
-            "{shown} is reachable from other machines over plain HTTP: everybody on the way can read the token; give a \
-             certificate in \"tls\" under \"supervisor\""
-        );
-    }
     loop {
         let accepted = tokio::select! {
             () = ending.begun() => break,
