@@ -212,13 +212,13 @@ mod tests {
     fn a_token_is_made_once_and_is_not_for_everybody() {
         let folder = folder();
         let made = load_or_make(folder.path(), Role::Operator, None).unwrap();
+        let mode = std::fs::metadata(Role::Operator.file(folder.path())).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o640);
         let token = text(folder.path(), Role::Operator);
         assert_eq!(token.len(), 64, "256 bits");
         assert_eq!(made, Digest::of(token.as_bytes()));
         let again = load_or_make(folder.path(), Role::Operator, None).unwrap();
         assert_eq!((made, token), (again, text(folder.path(), Role::Operator)));
-        let mode = std::fs::metadata(Role::Operator.file(folder.path())).unwrap().mode();
-        assert_eq!(mode & 0o7777, 0o640);
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }

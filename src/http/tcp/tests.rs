@@ -247,13 +247,16 @@ async fn every_answer_tells_browsers_what_it_is() {
 #[tokio::test]
 async fn wrong_tokens_are_slowed_down_and_right_ones_are_not() {
     let served = served(LONG).await;
-    let mut statuses = Vec::new();
-    for n in 0..15 {
-        statuses.push(served.with(&format!("guess-{n}")).await);
+    for n in 0..10 {
+        assert_eq!(served.with(&format!("guess-{n}")).await, 401);
     }
-    assert_eq!(statuses[..10], [401; 10]);
-    assert_eq!(statuses[11..], [429; 4], "one more may have been forgiven meanwhile");
-    let refused = served.ask("GET", "status", &[("authorization", "Bearer wrong")]).await;
+    // On a slow machine some are forgiven meanwhile.
+    let mut refused = served.ask("GET", "status", &[("authorization", "Bearer wrong")]).await;
+    until("it is enough", async || {
+        refused = served.ask("GET", "status", &[("authorization", "Bearer wrong")]).await;
+        refused.status() == 429
+    })
+    .await;
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=7).contains(&wait), "{wait}");
     assert_eq!(served.with(OPERATOR).await, 200, "the owner is not locked out by others of the same address");
@@ -316,15 +319,12 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
     tokio::spawn(crate::http::serve_unix(unix, served.world.router.clone(), std::future::pending()));
     let mut held = served.connect().await;
     let ask = request("GET", "health", &[OPERATES]).replace("connection: close\r\n", "");
-    let mut byte = [0; 12];
     let mut silent = Vec::new();
     for n in 0..1000 {
         silent.push(served.connect().await);
         if n % 100 == 0 {
             held.write_all(ask.as_bytes()).await.unwrap();
-            held.read_exact(&mut byte).await.unwrap();
-            assert_eq!(&byte, b"HTTP/1.1 200", "who showed a token keeps the connection");
-            drain(&mut held).await;
+            assert_eq!(next_answer(&mut held).await.status(), 200, "who showed a token keeps the connection");
             assert_eq!(served.with(VIEWER).await, 200, "and new ones get in");
         }
     }
@@ -338,10 +338,17 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
     .await;
 }
 
-/// What is left of an answer.
-async fn drain(stream: &mut TcpStream) {
-    let mut rest = [0; 4096];
-    while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut rest)).await {}
+/// One answer on a connection that stays open.
+async fn next_answer(stream: &mut TcpStream) -> Answer {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        text.push(tokio::time::timeout(LONG, stream.read_u8()).await.unwrap().unwrap());
+    }
+    let mut answer = Answer(String::from_utf8(text).unwrap());
+    let mut body = vec![0; answer.header("content-length").unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    answer.0 += &String::from_utf8(body).unwrap();
+    answer
 }
 
 fn is_closed(stream: &TcpStream) -> bool {
