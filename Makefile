@@ -19,7 +19,7 @@ run:
 test: test-units test-system
 
 test-units:
-	@scripts/packages cc systemd dbus
+	@scripts/packages cc systemd dbus openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test exec_probe --test sandbox

@@ -14,6 +14,7 @@ use crate::core::plan::{Id, ServicePlan};
 use crate::core::sample::Host;
 use crate::core::snapshot::{Health, Snapshot};
 use crate::core::time::Wall;
+use crate::token::Role;
 
 /// A change that somebody asks for, with the place for its answer.
 #[derive(Debug)]
@@ -57,6 +58,15 @@ pub enum Request {
         origin: String,
         /// The row as it is then.
         answer: oneshot::Sender<Acknowledged>,
+    },
+    /// Make a new token for the API over TCP.
+    RotateToken {
+        /// Whose.
+        role: Role,
+        /// Who.
+        origin: String,
+        /// The file that holds it, or why the old one stays.
+        answer: oneshot::Sender<Result<String, String>>,
     },
     /// Stop all services in reverse order, then the daemon.
     Shutdown {
@@ -383,6 +393,13 @@ impl Control {
         let (answer, row) = oneshot::channel();
         self.send(Request::Acknowledge { alert, origin, answer }).await?;
         row.await.map_err(|_| Ended)
+    }
+
+    /// Makes a new token for a role; gives the file that holds it, or why the old one stays.
+    pub async fn rotate_token(&self, role: Role, origin: String) -> Result<Result<String, String>, Ended> {
+        let (answer, rotated) = oneshot::channel();
+        self.send(Request::RotateToken { role, origin, answer }).await?;
+        rotated.await.map_err(|_| Ended)
     }
 
     /// Stops all services, then the daemon; returns when that has begun.

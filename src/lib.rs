@@ -33,3 +33,4 @@ mod spelling;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+pub mod token;

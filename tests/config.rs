@@ -14,6 +14,7 @@ use process_supervisor::config::{
 };
 use process_supervisor::core::plan::{Plan, Probe, ServicePlan, ServiceType};
 use process_supervisor::place::Scope;
+use process_supervisor::tls::{TlsFault, TlsFile, TlsFiles};
 use proptest::prelude::*;
 
 /// Relative paths are in a folder of fixtures; absolute ones on a machine that has only what is listed here.
@@ -46,6 +47,15 @@ impl World for Fixtures {
     fn has_group(&self, name: &str) -> bool {
         name == "nogroup"
     }
+
+    fn check_tls(&self, files: &TlsFiles) -> Result<(), TlsFault> {
+        let fault = |file| Err(TlsFault { file, message: "it is of no use".into(), help: "mend it".into() });
+        match (files.certificate.to_str(), files.key.to_str()) {
+            (Some("/etc/shop.crt"), Some("/etc/shop.key")) => Ok(()),
+            (Some("/etc/shop.crt"), _) => fault(TlsFile::Key),
+            _ => fault(TlsFile::Certificate),
+        }
+    }
 }
 
 /// Every service of a configuration as it is in force.
@@ -76,6 +86,10 @@ impl World for Text<'_> {
 
     fn has_group(&self, name: &str) -> bool {
         name == "nogroup"
+    }
+
+    fn check_tls(&self, files: &TlsFiles) -> Result<(), TlsFault> {
+        Fixtures(PathBuf::new()).check_tls(files)
     }
 }
 

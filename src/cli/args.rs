@@ -100,6 +100,11 @@ pub(super) enum Command {
     Schema,
     /// Wait until a service is running
     Wait(Wait),
+    /// Replace a token of the API over TCP (works without a supervisor)
+    Token {
+        #[command(subcommand)]
+        action: TokenAction,
+    },
     /// Stop all services in reverse order, then the supervisor
     Shutdown,
     /// Show versions
@@ -188,6 +193,16 @@ pub(super) enum AlertAction {
         /// Its number, as the list shows it
         #[arg(value_name = "N")]
         number: i64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenAction {
+    /// Make a new token; the old one is refused from then on
+    Rotate {
+        /// The token that may only read
+        #[arg(long)]
+        viewer: bool,
     },
 }
 

@@ -23,6 +23,7 @@ mod select;
 mod show;
 mod status;
 mod table;
+mod token;
 mod wait;
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{Args, Command, TokenAction};
 use client::Client;
 use failure::Failure;
 use out::Out;
@@ -80,13 +81,16 @@ fn execute(args: Args, out: &mut Out) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let client = Client::new(&args, &places)?;
-    runtime.block_on(with_daemon(args.command, &client, &places, out))
+    // Where the supervisor is another one than that of these places, its token is not among them.
+    let own = args.url.is_none() && args.socket.is_none();
+    runtime.block_on(with_daemon(args.command, &client, &places, own, out))
 }
 
 async fn with_daemon(
     command: Command,
     client: &Client,
     places: &Places,
+    own: bool,
     out: &mut Out,
 ) -> Result<(), Failure> {
     match command {
@@ -109,6 +113,9 @@ async fn with_daemon(
         Command::Avail => show::avail(client, out).await,
         Command::Pid { service } => show::pid(client, out, service.as_deref()).await,
         Command::Wait(wanted) => wait::wait(client, out, &wanted).await,
+        Command::Token { action: TokenAction::Rotate { viewer } } => {
+            token::rotate(client, out, own.then_some(places), viewer).await
+        }
         Command::Shutdown => wait::shutdown(client, out).await,
         Command::Version => show::version(client, out).await,
         Command::Validate { .. } | Command::Schema => Ok(()),

@@ -160,7 +160,8 @@ fn render_event(event: &Event, zone: &TimeZone, style: Style) -> String {
     let tone = match event.event_type.as_str() {
         "service_started" | "service_adopted" => Tone::Good,
         "service_failed" | "gave_up" | "config_rejected" | "exited_unsupervised" => Tone::Bad,
-        "restart_scheduled" | "resource_limit" | "external_change" | "database_trouble" => Tone::Changing,
+        "restart_scheduled" | "resource_limit" | "external_change" | "database_trouble"
+        | "listener_trouble" => Tone::Changing,
         _ => Tone::Plain,
     };
     let kind = paint(&format!("{:<18}", clean(&event.event_type)), tone, style);

@@ -305,3 +305,22 @@ fn validate_works_without_a_supervisor() {
     assert_eq!(run_at("none".into(), "validate /nowhere/c.json").code, 1);
     assert!(run_at("none".into(), "schema").out.contains("\"health_check\""));
 }
+
+#[test]
+fn tokens_are_rotated_by_the_supervisor() {
+    let daemon = daemon();
+    let ran = daemon.run("token rotate");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(
+        ran.out,
+        "the operator token is a new one, in /state/token; the old one is refused from now on\n"
+    );
+    assert!(daemon.run("--json token rotate").out.contains(r#""file":"/state/token""#));
+    assert_eq!(daemon.orders(), ["rotate operator", "rotate operator"]);
+    let ran = daemon.run("token rotate --viewer");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("No space left on device; the old viewer token stays in force"), "{}", ran.err);
+    // The token of a supervisor elsewhere is not in the folder of ours.
+    let ran = run_at("/nonexistent/s".into(), "token rotate");
+    assert_eq!(ran.code, 4, "{}", ran.err);
+}

@@ -445,6 +445,21 @@ pub enum Anonymous {
     Read,
 }
 
+/// Certificate of the dashboard and the API.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["certificate", "key"]))]
+pub(super) struct Tls {
+    /// Absolute path of a PEM file: the certificate, and those of its issuers after it.
+    #[schemars(length(min = 1))]
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// Absolute path of a PEM file with its private key, not readable for everybody.
+    #[schemars(length(min = 1))]
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
 /// The supervisor itself.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -452,6 +467,11 @@ pub(super) struct Supervisor {
     /// Addresses of the dashboard and the API: `address:port`; an empty list for none.
     #[schemars(extend("uniqueItems" = true))]
     pub listen: Vec<String>,
+    /// Serve all of `listen` with TLS. Read anew at each reload.
+    pub tls: Option<Tls>,
+    /// Names of this host by which browsers and clients may call it, besides addresses, localhost and its host name.
+    #[schemars(extend("uniqueItems" = true))]
+    pub allowed_hosts: Vec<String>,
     /// Who may read over TCP without a token.
     pub anonymous: Anonymous,
     /// Absolute path of the SQLite database; `architect.db` in the state directory where none is given.
@@ -480,6 +500,8 @@ impl Default for Supervisor {
     fn default() -> Self {
         Self {
             listen: vec!["127.0.0.1:9001".into()],
+            tls: None,
+            allowed_hosts: Vec::new(),
             anonymous: Anonymous::None,
             database: None,
             metrics_interval: Seconds::Number(30.0),

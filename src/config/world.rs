@@ -4,6 +4,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::tls::{TlsFault, TlsFiles};
+
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
 
@@ -43,6 +45,8 @@ pub trait World {
     fn has_user(&self, name: &str) -> bool;
     /// Whether there is a group of this name.
     fn has_group(&self, name: &str) -> bool;
+    /// Whether a certificate and its key can be served.
+    fn check_tls(&self, files: &TlsFiles) -> Result<(), TlsFault>;
 }
 
 /// This machine.
@@ -88,6 +92,10 @@ impl World for Machine {
 
     fn has_group(&self, name: &str) -> bool {
         !matches!(nix::unistd::Group::from_name(name), Ok(None))
+    }
+
+    fn check_tls(&self, files: &TlsFiles) -> Result<(), TlsFault> {
+        crate::tls::load(files).map(drop)
     }
 }
 

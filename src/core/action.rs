@@ -178,6 +178,10 @@ pub enum EntryKind {
     DatabaseTrouble,
     /// Samples do not reach the other dashboard or do so again.
     PushTrouble,
+    /// An address of the API cannot be served or can be again, or a token or certificate for it is missing.
+    ListenerTrouble,
+    /// A token of the API was replaced.
+    TokenRotated,
 }
 
 /// What must outlive the daemon, for one service.

@@ -38,6 +38,8 @@ pub enum AlertKind {
     Database,
     /// systemd cannot be reached. The supervisor's own.
     Systemd,
+    /// An address of the API cannot be served. The supervisor's own.
+    Listener,
 }
 
 impl AlertKind {
@@ -54,6 +56,9 @@ impl AlertKind {
         Self::Cpu,
         Self::CpuThrottled,
     ];
+
+    /// The supervisor's own.
+    pub const OF_SUPERVISOR: [Self; 3] = [Self::Database, Self::Systemd, Self::Listener];
 
     /// Whether a dependency that is down or ill explains it.
     pub fn may_come_from_elsewhere(self) -> bool {
@@ -75,12 +80,13 @@ impl AlertKind {
             Self::CpuThrottled => "cpu_throttled",
             Self::Database => "database",
             Self::Systemd => "systemd",
+            Self::Listener => "listener",
         }
     }
 
     /// From [`AlertKind::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Database, Self::Systemd].into_iter().chain(Self::OF_SERVICE).find(|kind| kind.as_str() == word)
+        Self::OF_SUPERVISOR.into_iter().chain(Self::OF_SERVICE).find(|kind| kind.as_str() == word)
     }
 }
 
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn keys_are_read_as_they_are_written() {
         for service in [None, Some(Id::new("a.b-c_d").unwrap())] {
-            for kind in [AlertKind::Database, AlertKind::Systemd].into_iter().chain(AlertKind::OF_SERVICE) {
+            for kind in AlertKind::OF_SUPERVISOR.into_iter().chain(AlertKind::OF_SERVICE) {
                 let key = AlertKey { service: service.clone(), kind, raised: Wall(1_700_000_000_123) };
                 assert_eq!(AlertKey::parse(&key.to_string()), Some(key));
                 assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());

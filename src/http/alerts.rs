@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::extract::{Params, count, switch};
 use super::serve::Origin;
@@ -26,17 +27,19 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     State(control): State<Control>,
     Params(wanted): Params<Wanted>,
+    caller: Caller,
 ) -> Result<Json<dto::Alerts>, ApiError> {
     let limit = count("limit", wanted.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let query = AlertQuery { all: wanted.all, limit, ..AlertQuery::default() };
     let rows = control.history().alerts(query).await?;
-    Ok(Json(dto::Alerts { alerts: rows.into_iter().map(convert::alert).collect() }))
+    Ok(Json(dto::Alerts { alerts: rows.into_iter().map(|row| convert::alert(row, caller)).collect() }))
 }
 
 /// Doing it again changes nothing.
 pub(super) async fn acknowledge(
     State(control): State<Control>,
     Path(number): Path<String>,
+    caller: Caller,
     origin: Origin,
 ) -> Result<Json<dto::Alert>, ApiError> {
     let row = match number.parse::<i64>() {
@@ -44,7 +47,7 @@ pub(super) async fn acknowledge(
         Err(_) => None,
     };
     match row {
-        Some(row) => Ok(Json(convert::alert(row))),
+        Some(row) => Ok(Json(convert::alert(row, caller))),
         None => Err(unknown(&number)),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::access::Caller;
 use super::dto;
 use crate::control::{AlertRow, Changed, EventRow, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
@@ -131,7 +132,11 @@ pub(super) fn event(row: EventRow) -> dto::Event {
     }
 }
 
-pub(super) fn alert(row: AlertRow) -> dto::Alert {
+/// Lines of the log are left out for those who may not see it.
+pub(super) fn alert(mut row: AlertRow, caller: Caller) -> dto::Alert {
+    if let (false, Some(details)) = (caller.may_see_inside(), row.details.as_object_mut()) {
+        details.remove("log");
+    }
     dto::Alert {
         id: row.id,
         service_id: row.service,

@@ -220,8 +220,8 @@ pub struct ServiceDetail {
     /// All of a [`Service`].
     #[serde(flatten)]
     pub service: Service,
-    /// Effective configuration, secrets as `***`.
-    pub config: Value,
+    /// Effective configuration, secrets as `***`; `null` for those who may not see it.
+    pub config: Option<Value>,
     /// Newest first, at most 10.
     pub recent_events: Vec<Event>,
     /// Of the last hour, oldest first, at most 60.
@@ -494,4 +494,15 @@ impl ProblemDocument {
     pub fn is(&self, kind: &str) -> bool {
         self.kind.strip_prefix(Self::KIND_PREFIX) == Some(kind)
     }
+}
+
+/// Answer of `POST token/rotate`. The token itself is in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRotated {
+    /// `operator` or `viewer`.
+    pub role: String,
+    /// Absolute path of the file that holds it.
+    pub file: String,
+    /// For a person.
+    pub message: String,
 }

@@ -2,19 +2,23 @@
 //! the loop and wait for their outcome.
 //!
 //! ```text
-//!   serve_unix -> router -> status, services, orders, events, metrics, alerts, summary, supervisor -> Control -> the loop
-//!                   |
-//!                   '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
+//!   serve_unix ----------.
+//!   serve_tcp -> access -+-> router -> status, services, orders, events, metrics, alerts, summary, supervisor, token
+//!     budget, TLS            |                                           '--> Control -> the loop
+//!                            '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
 //! ```
 //!
 //! No decision is made here, and no core type is serialised: `convert` turns each into its `dto`.
 
+mod access;
 mod alerts;
+mod budget;
 mod convert;
 pub mod dto;
 mod error;
 mod events;
 mod extract;
+mod headers;
 mod metrics;
 mod orders;
 pub(crate) mod schedule;
@@ -22,6 +26,8 @@ mod serve;
 mod services;
 mod summary;
 mod supervisor;
+mod tcp;
+mod token;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,7 +38,9 @@ use axum::routing::{get, post};
 
 use crate::control::Control;
 
+pub use access::Rules;
 pub use serve::{Peer, serve_unix};
+pub use tcp::{News, Wanted, serve_tcp};
 
 /// Largest request body, in bytes. No request of this API needs more.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -63,11 +71,13 @@ pub fn router(control: Control) -> Router {
         .route("/alerts/{number}/ack", post(alerts::acknowledge))
         .route("/summary", get(summary::summary))
         .route("/reload", post(supervisor::reload))
-        .route("/shutdown", post(supervisor::shutdown));
+        .route("/shutdown", post(supervisor::shutdown))
+        .route("/token/rotate", post(token::rotate));
     Router::new()
         .nest("/api/supervisor", api)
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(axum::middleware::map_response(headers::secure))
         .with_state(control)
 }

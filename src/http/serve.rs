@@ -1,7 +1,8 @@
-//! Listening on the Unix socket, with every bound that keeps one client from hurting the rest.
+//! Serving connections, with every bound that keeps one client from hurting the rest; and the Unix socket.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +16,41 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// Connections at a time; further ones wait in the socket's queue.
+use super::access::Caller;
+
+/// Connections to the Unix socket at a time; further ones wait in its queue.
 pub(super) const CONNECTIONS: usize = 256;
 /// Bytes of all headers of a request together.
 const HEADER_BYTES: usize = 32 * 1024;
 /// Headers of a request.
 const HEADERS: usize = 64;
 /// For the headers of a request, and for how long a connection may be idle. An answer may take as long as it needs.
-const HEADER_TIME: Duration = Duration::from_secs(30);
+pub(super) const HEADER_TIME: Duration = Duration::from_secs(30);
 /// For answers on the way when the server ends.
 const GRACE: Duration = Duration::from_secs(2);
+/// Until the next try, when there are no descriptors or no memory for a connection: it can only get better.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Who is at the other end of the Unix socket. The connect info of every request.
+/// Who is at the other end. The connect info of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// As the kernel tells it; `None` where it does not.
-    pub uid: Option<u32>,
+pub enum Peer {
+    /// Of the Unix socket.
+    Socket {
+        /// As the kernel tells it; `None` where it does not.
+        uid: Option<u32>,
+    },
+    /// Of a TCP connection.
+    Tcp {
+        /// Its end.
+        address: SocketAddr,
+    },
 }
 
 /// Serves until `shutdown` is ready, then gives open requests two seconds. Never fails: an error on a
@@ -64,35 +78,67 @@ pub(super) async fn serve(
             Ok((stream, slot)) => {
                 let (router, ending) = (router.clone(), ending.clone());
                 tasks.spawn(async move {
-                    connection(stream, router, ending, header_time).await;
+                    socket_connection(stream, router, ending, header_time).await;
                     drop(slot);
                 });
             }
             Err(error) => {
-                // Out of descriptors or memory: it can only get better.
                 tracing::warn!(%error, "the control socket could not accept a connection; trying again in 200 ms");
                 tokio::select! {
                     () = &mut shutdown => break,
-                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
                 }
             }
         }
     }
     drop(listener);
-    ending.soon.cancel();
-    tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        ending.now.cancel();
-        tasks.wait().await;
-    }
+    ending.end(&tasks).await;
 }
 
-#[derive(Clone, Default)]
-struct Ending {
+/// How a connection, or all of them, are told to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ending {
     /// Finish the request at hand.
     soon: CancellationToken,
     /// Leave it.
     now: CancellationToken,
+}
+
+impl Ending {
+    /// One that ends with this one, and by itself.
+    pub(super) fn of_one(&self) -> Self {
+        Self { soon: self.soon.child_token(), now: self.now.child_token() }
+    }
+
+    /// The request at hand is finished.
+    pub(super) fn soon(&self) {
+        self.soon.cancel();
+    }
+
+    pub(super) fn at_once(&self) {
+        self.soon.cancel();
+        self.now.cancel();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_at_once(&self) -> bool {
+        self.now.is_cancelled()
+    }
+
+    /// Lets go of what waits for the end only.
+    pub(super) async fn begun(&self) {
+        self.soon.cancelled().await;
+    }
+
+    /// Ends all of `tasks`, after the grace at the latest.
+    pub(super) async fn end(&self, tasks: &TaskTracker) {
+        self.soon();
+        tasks.close();
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+            self.at_once();
+            tasks.wait().await;
+        }
+    }
 }
 
 async fn accept(
@@ -104,12 +150,23 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn connection(stream: UnixStream, router: Router, ending: Ending, header_time: Duration) {
-    let peer = Peer { uid: stream.peer_cred().ok().map(|cred| cred.uid()) };
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+async fn socket_connection(stream: UnixStream, router: Router, ending: Ending, header_time: Duration) {
+    let peer = Peer::Socket { uid: stream.peer_cred().ok().map(|cred| cred.uid()) };
+    connection(stream, peer, ending, header_time, |request| answer(router.clone(), request)).await;
+}
+
+/// Serves one connection to its end.
+pub(super) async fn connection<F: Future<Output = Response>>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    ending: Ending,
+    header_time: Duration,
+    answer: impl Fn(Request) -> F,
+) {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let router = router.clone();
-        async move { answer(router, request.map(axum::body::Body::new)).await }
+        let answered = answer(request.map(axum::body::Body::new));
+        async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(header_time);
@@ -126,29 +183,44 @@ async fn connection(stream: UnixStream, router: Router, ending: Ending, header_t
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, uid = peer.uid, "a connection to the control socket ended early");
+        tracing::debug!(%error, ?peer, "a connection to the API ended early");
     }
 }
 
-async fn answer(router: Router, request: Request) -> Result<Response, Infallible> {
-    router.oneshot(request).await
+pub(super) async fn answer(router: Router, request: Request) -> Response {
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
-/// Who asks, for the record: `alice (uid 1000) over the socket`.
+/// Who asks, for the record: `alice (uid 1000) over the socket`, `token operator from 127.0.0.1:54321`.
 #[derive(Debug)]
 pub(super) struct Origin(pub(super) String);
 
 impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Infallible;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let uid = parts.extensions.get::<ConnectInfo<Peer>>().and_then(|info| info.0.uid);
-        let Some(uid) = uid else { return Ok(Self("somebody over the socket".into())) };
-        // The name may come from a network directory that does not answer.
-        let lookup = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid)).ok().flatten());
-        let user = tokio::time::timeout(Duration::from_secs(1), lookup).await;
-        Ok(Self(match user {
-            Ok(Ok(Some(user))) => format!("{} (uid {uid}) over the socket", user.name),
-            _ => format!("uid {uid} over the socket"),
+        Ok(Self(match parts.extensions.get::<ConnectInfo<Peer>>().map(|info| info.0) {
+            Some(Peer::Tcp { address }) => over_tcp(address, parts.extensions.get().copied()),
+            Some(Peer::Socket { uid: Some(uid) }) => over_the_socket(uid).await,
+            Some(Peer::Socket { uid: None }) | None => "somebody over the socket".into(),
         }))
+    }
+}
+
+fn over_tcp(address: SocketAddr, caller: Option<Caller>) -> String {
+    match caller {
+        Some(Caller::Token(role)) => format!("token {} from {address}", role.as_str()),
+        _ => format!("somebody from {address}"),
+    }
+}
+
+async fn over_the_socket(uid: u32) -> String {
+    // The name may come from a network directory that does not answer.
+    let lookup = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid)).ok().flatten());
+    match tokio::time::timeout(Duration::from_secs(1), lookup).await {
+        Ok(Ok(Some(user))) => format!("{} (uid {uid}) over the socket", user.name),
+        _ => format!("uid {uid} over the socket"),
     }
 }

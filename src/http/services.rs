@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::extract::Known;
 use super::{convert, dto, metrics};
@@ -35,6 +36,7 @@ pub(super) async fn status(State(control): State<Control>) -> Json<dto::Status> 
 pub(super) async fn one(
     State(control): State<Control>,
     known: Known,
+    caller: Caller,
 ) -> Result<Json<dto::ServiceDetail>, ApiError> {
     let query = EventQuery { service: Some(known.id.clone()), limit: RECENT_EVENTS, ..EventQuery::default() };
     // The history may be unreadable (disk full, database locked); the present is shown all the same.
@@ -42,7 +44,7 @@ pub(super) async fn one(
     let points = control.history().metrics(metrics::recent(known.id.clone())).await.unwrap_or_default();
     Ok(Json(dto::ServiceDetail {
         service: convert::service(&known.view, convert::now_mono()),
-        config: control.config_of(&known.view.plan),
+        config: caller.may_see_inside().then(|| control.config_of(&known.view.plan)),
         recent_events: events.into_iter().map(convert::event).collect(),
         recent_metrics: points.into_iter().map(convert::metric).collect(),
     }))

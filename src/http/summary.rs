@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 
+use super::access::Caller;
 use super::supervisor::{Trouble, trouble};
 use super::{convert, dto};
 use crate::control::{AlertQuery, Control, EventQuery};
@@ -16,7 +17,7 @@ const SHOWN: u32 = 10;
 const DAY_MS: i64 = 86_400_000;
 
 /// The past may be unreadable (disk full, database locked); the present is shown all the same.
-pub(super) async fn summary(State(control): State<Control>) -> Json<dto::Summary> {
+pub(super) async fn summary(State(control): State<Control>, caller: Caller) -> Json<dto::Summary> {
     let snapshot = control.snapshot();
     let views = || snapshot.services.values();
     let mut states = BTreeMap::new();
@@ -51,6 +52,6 @@ pub(super) async fn summary(State(control): State<Control>) -> Json<dto::Summary
         host: control.host().map(convert::host),
         restarts_24h: restarts.ok(),
         recent_events: events.unwrap_or_default().into_iter().map(convert::event).collect(),
-        open_alerts: alerts.unwrap_or_default().into_iter().map(convert::alert).collect(),
+        open_alerts: alerts.unwrap_or_default().into_iter().map(|row| convert::alert(row, caller)).collect(),
     })
 }

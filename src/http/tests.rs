@@ -24,6 +24,7 @@ use crate::core::plan::*;
 use crate::core::sample::Host;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
 use crate::core::time::{Mono, Wall};
+use crate::token::Role;
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -137,7 +138,7 @@ fn alert_row(number: i64) -> AlertRow {
         kind: "down".into(),
         severity: "error".into(),
         message: "web is down".into(),
-        details: json!({"attempt": 1}),
+        details: json!({"attempt": 1, "log": ["a line of the log"]}),
         created_at: Wall(1),
         acknowledged_at: None,
         resolved_at: None,
@@ -250,6 +251,11 @@ async fn looping(
                 note(format!("ack {alert} {origin}"));
                 let row = (alert == 7).then(|| AlertRow { acknowledged_at: Some(Wall(3)), ..alert_row(7) });
                 drop(answer.send(Ok(row)));
+            }
+            Asked::RotateToken { role, origin, answer } => {
+                note(format!("rotate {} by {origin}", role.as_str()));
+                let full = Err("No space left on device".to_owned());
+                let _ = answer.send(if role == Role::Viewer { full } else { Ok("/state/token".into()) });
             }
             Asked::Shutdown { origin } => {
                 note(format!("shutdown by {origin}"));
@@ -838,7 +844,7 @@ async fn alerts_are_listed_open_ones_first() {
     assert_eq!(
         body,
         json!({"alerts": [{"id": 7, "service_id": "web", "alert_type": "down", "severity": "error",
-            "message": "web is down", "details": {"attempt": 1}, "created_at": "1970-01-01T00:00:00.001Z",
+            "message": "web is down", "details": {"attempt": 1, "log": ["a line of the log"]}, "created_at": "1970-01-01T00:00:00.001Z",
             "acknowledged_at": null, "resolved_at": null}]})
     );
     let (_, body) = world.get("/api/supervisor/alerts?all=true&limit=2").await;

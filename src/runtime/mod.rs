@@ -10,6 +10,7 @@
 //! Nothing here decides about a service, and nothing here waits: what takes time is a task that sends its result
 //! back into the loop.
 
+mod access;
 mod alerts;
 mod clock;
 mod courier;
@@ -26,6 +27,7 @@ pub use setup::{SetupError, run};
 use std::collections::BTreeMap;
 
 use crate::config::{Loaded, Problem};
+use crate::core::action::Level;
 use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
 use crate::core::sample::Sample;
@@ -48,4 +50,6 @@ enum Input {
     Trouble(Trouble),
     /// Samples do not reach the other dashboard, or do so again.
     Pushing(News),
+    /// The API cannot be served over TCP as it should, or can be again. `trouble` is all that is wrong now.
+    Access { level: Level, message: String, trouble: Option<String> },
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Group, chown};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::access::{self, Access};
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, measuring, reload};
 use crate::config::{self, Lacking, Problem};
@@ -28,8 +30,6 @@ use crate::systemd::{Manager, SystemdError, notify, own};
 const REQUESTS: usize = 256;
 /// For the last words to the database and to API clients.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Whoever is in it may use the socket.
-const SOCKET_GROUP: &str = "process-supervisor";
 
 /// Why the daemon could not start. Services that run are not touched by that.
 #[derive(Debug, thiserror::Error)]
@@ -103,12 +103,14 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let control =
         Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()))
             .with_host(host);
-    let (end_server, server_ends) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
+    let (access, tcp) = Access::start(&places, &settings, to_inputs.clone());
+    let end_server = CancellationToken::new();
+    let server = tokio::spawn(serve(places.socket(), tcp, control, snapshot, end_server.clone())?);
     let (metrics_interval, interval) = watch::channel(settings.metrics_interval);
     measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone(), to_host);
     let pusher = measuring::pusher(&settings, &to_inputs);
-    let ends = Ends { notices, requests, inputs, to_inputs, snapshot: to_snapshot, metrics_interval, pusher };
+    let snapshot = to_snapshot;
+    let ends = Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher, access };
     let errands = courier::start(store.clone(), manager.clone());
     let stop_on_exit = settings.stop_services_on_exit;
     let the_loop = Loop::new(places.clone(), engine, manager.clone(), store, errands, ends, stop_on_exit);
@@ -121,7 +123,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         Leaving::ServicesRunning => "leaving; services go on running",
         Leaving::ServicesStopped => "all services are stopped; leaving",
     });
-    let _ = end_server.send(());
+    end_server.cancel();
     if tokio::time::timeout(FAREWELL, server).await.is_err() {
         warn!("some API clients did not get their last answer in {} s", FAREWELL.as_secs());
     }
@@ -147,9 +149,10 @@ async fn open_store(
 /// The server starts to answer once there is a picture to show.
 fn serve(
     socket: PathBuf,
+    tcp: access::Ends,
     control: Control,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
-    end: oneshot::Receiver<()>,
+    end: CancellationToken,
 ) -> Result<impl Future<Output = ()>, SetupError> {
     let failed = |source| SetupError::Path { path: socket.clone(), source };
     // We hold the lock of this folder: a socket that is there belongs to a daemon that is gone.
@@ -159,17 +162,21 @@ fn serve(
     std::fs::set_permissions(&socket, Permissions::from_mode(0o660)).map_err(failed)?;
     Ok(async move {
         let _ = snapshot.changed().await;
-        let ended = async move { drop(end.await) };
-        http::serve_unix(listener, http::router(control), ended).await;
+        let router = http::router(control);
+        let tell = move |news| tcp.teller.tell(access::Part::Addresses, news);
+        tokio::join!(
+            http::serve_unix(listener, router.clone(), end.cancelled()),
+            http::serve_tcp(router, tcp.rules, tcp.wanted, tell, end.cancelled()),
+        );
     })
 }
 
 /// Where the group exists and we may: its members may use the socket.
 fn open_to_group(path: &Path) {
-    if let Ok(Some(group)) = Group::from_name(SOCKET_GROUP)
+    if let Ok(Some(group)) = Group::from_name(access::GROUP)
         && let Err(error) = chown(path, None, Some(group.gid))
     {
-        warn!("the socket stays closed to group {SOCKET_GROUP}: {error}");
+        warn!("the socket stays closed to group {}: {error}", access::GROUP);
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, error, info, warn};
 
+use super::access::Access;
 use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
@@ -57,6 +58,7 @@ pub struct Loop {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
+    pub access: Access,
     pub stop_services_on_exit: bool,
     state: Inner,
 }
@@ -91,6 +93,7 @@ pub struct Ends {
     pub snapshot: watch::Sender<Arc<Snapshot>>,
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
+    pub access: Access,
 }
 
 impl Loop {
@@ -104,7 +107,7 @@ impl Loop {
         ends: Ends,
         stop_services_on_exit: bool,
     ) -> Self {
-        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher } = ends;
+        let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher, access } = ends;
         let state = Inner::default();
         Self {
             places,
@@ -119,6 +122,7 @@ impl Loop {
             snapshot,
             metrics_interval,
             pusher,
+            access,
             stop_services_on_exit,
             state,
         }
@@ -314,6 +318,8 @@ impl Loop {
         }
         if !std::mem::replace(&mut self.state.ready, true) {
             self.publish();
+            // The server waits for the first picture, also where there is no service to be seen on it.
+            self.snapshot.send_modify(|_| {});
             notify::ready(&status_line(&self.snapshot.borrow()));
         }
     }
@@ -346,6 +352,9 @@ impl Loop {
             }
             Request::Acknowledge { alert, origin, answer } => {
                 alerts::acknowledge(self.store.clone(), alert, origin, answer);
+            }
+            Request::RotateToken { role, origin, answer } => {
+                self.access.rotate(self.store.clone(), role, origin, answer);
             }
             Request::Shutdown { origin } => self.decide(Event::ShutdownOrdered { origin }),
         }
@@ -411,6 +420,10 @@ impl Loop {
             Input::Pushing(news) => {
                 let level = if news.good { Level::Info } else { Level::Error };
                 self.record_own(EntryKind::PushTrouble, level, news.message);
+            }
+            Input::Access { level, message, trouble } => {
+                self.record_own(EntryKind::ListenerTrouble, level, message);
+                self.decide(Event::OwnTrouble { kind: AlertKind::Listener, trouble });
             }
         }
     }
@@ -525,6 +538,7 @@ impl Loop {
         let groups = self.engine.plan().groups.clone();
         self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
         self.store.retain(loaded.settings.retention_days);
+        self.access.apply(&loaded.settings);
         let to = measuring::destination(&loaded.settings);
         if self.pusher.as_ref().map(Pusher::destination) != to.as_ref() {
             self.pusher = measuring::pusher(&loaded.settings, &self.to_inputs);

@@ -10,12 +10,17 @@ use super::health::url;
 use crate::config::place::At;
 use crate::config::quote;
 use crate::config::raw::{self, Anonymous};
+use crate::tls::{TlsFile, TlsFiles};
 
 /// The supervisor's own settings, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// TCP addresses of the dashboard and the API; may be empty.
     pub listen: Vec<SocketAddr>,
+    /// Certificate and key for all of `listen`, absolute paths.
+    pub tls: Option<TlsFiles>,
+    /// Further names of this host, in lower case.
+    pub allowed_hosts: Vec<String>,
     /// Who may read over TCP without a token.
     pub anonymous: Anonymous,
     /// Absolute path of the database, where it is not the one in the state directory.
@@ -60,8 +65,11 @@ pub(in crate::config) fn supervisor(ctx: &mut Context<'_>, at: &At<'_>, raw: raw
             help,
         );
     }
+    let tls = raw.tls.map(|written| tls(ctx, &at.key("tls"), written));
     Settings {
-        listen: listen(ctx, &at.key("listen"), &raw.listen),
+        listen: listen(ctx, &at.key("listen"), &raw.listen, tls.is_some()),
+        tls,
+        allowed_hosts: allowed_hosts(ctx, &at.key("allowed_hosts"), &raw.allowed_hosts),
         anonymous: raw.anonymous,
         database: ctx.absolute(&at.key("database"), raw.database).map(PathBuf::from),
         metrics_interval,
@@ -76,7 +84,42 @@ pub(in crate::config) fn supervisor(ctx: &mut Context<'_>, at: &At<'_>, raw: raw
     }
 }
 
-fn listen(ctx: &mut Context<'_>, at: &At<'_>, written: &[String]) -> Vec<SocketAddr> {
+/// The files are read too: a certificate that cannot be served is better found here.
+fn tls(ctx: &mut Context<'_>, at: &At<'_>, written: raw::Tls) -> TlsFiles {
+    let places = [at.key("certificate"), at.key("key")];
+    let [certificate, key] = [(&places[0], written.certificate), (&places[1], written.key)]
+        .map(|(at, path)| PathBuf::from(ctx.absolute(at, path).unwrap_or_default()));
+    let files = TlsFiles { certificate, key };
+    if files.certificate.is_absolute()
+        && files.key.is_absolute()
+        && let Err(fault) = ctx.world.check_tls(&files)
+    {
+        let at = match fault.file {
+            TlsFile::Certificate => &places[0],
+            TlsFile::Key => &places[1],
+        };
+        ctx.lacking(at, true, fault.message, fault.help);
+    }
+    files
+}
+
+fn allowed_hosts(ctx: &mut Context<'_>, at: &At<'_>, written: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (index, name) in written.iter().enumerate() {
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if name.len() > 253 || !name.split('.').all(label) {
+            let message = format!("{} is not a host name", quote(name));
+            let help = "write a name such as \"supervisor.example.com\", without scheme and port; patterns are not known";
+            ctx.report.error(&at.index(index), message, help);
+        }
+        names.push(name.to_ascii_lowercase());
+    }
+    names
+}
+
+fn listen(ctx: &mut Context<'_>, at: &At<'_>, written: &[String], encrypted: bool) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for (index, text) in written.iter().enumerate() {
         let at = at.index(index);
@@ -92,10 +135,11 @@ fn listen(ctx: &mut Context<'_>, at: &At<'_>, written: &[String]) -> Vec<SocketA
             ctx.report.error(&at, message, help);
             continue;
         };
-        if !address.ip().is_loopback() {
-            let help = "everybody there who has the token controls every service, and the connection is not encrypted; \
-                        use 127.0.0.1 and a TLS proxy or an SSH tunnel where that is not meant";
-            ctx.report.warn(&at, format!("{address} is reachable from other machines"), help);
+        if !address.ip().is_loopback() && !encrypted {
+            let help = "everybody on the way can read the token, and with it control every service; give a certificate in \
+                        \"tls\", or use 127.0.0.1 with a TLS proxy or an SSH tunnel";
+            let message = format!("{address} is reachable from other machines over plain HTTP");
+            ctx.report.warn(&at, message, help);
         }
         addresses.push(address);
     }

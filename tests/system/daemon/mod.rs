@@ -1,5 +1,6 @@
 //! The daemon and the CLI as a person uses them, over real systemd: one daemon per test, in folders of its own.
 
+mod access;
 mod alerts;
 mod campaign;
 mod cli;
@@ -111,7 +112,10 @@ impl Daemon {
         self.configure_whole(json!({ "services": services }));
     }
 
-    pub fn configure_whole(&mut self, config: Value) {
+    /// A daemon listens on TCP only where its test says so: many run at once.
+    pub fn configure_whole(&mut self, mut config: Value) {
+        let supervisor = config.as_object_mut().unwrap().entry("supervisor").or_insert_with(|| json!({}));
+        supervisor.as_object_mut().unwrap().entry("listen").or_insert_with(|| json!([]));
         self.ids.extend(config["services"].as_object().unwrap().keys().cloned());
         fs::write(self.config(), serde_json::to_string_pretty(&config).unwrap()).unwrap();
     }

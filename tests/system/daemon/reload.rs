@@ -56,18 +56,20 @@ fn only_what_changed_is_touched() {
 
 #[test]
 fn a_bad_configuration_changes_nothing() {
-    let daemon = Daemon::start(json!({"steady": sleeper()}));
-    let before = daemon.wait_state("steady", "running");
-    let bad = r#"{"services": {"steady": {"comand": "/bin/sleep", "args": [1], "priority": "high"},
-                              "other": {"command": "/bin/sleep", "dependencies": ["stedy"]}}}"#;
+    let daemon = Daemon::start(json!({"re-steady": sleeper()}));
+    let before = daemon.wait_state("re-steady", "running");
+    let bad = r#"{"services": {"re-steady": {"comand": "/bin/sleep", "args": [1], "priority": "high"},
+                              "other": {"command": "/bin/sleep", "dependencies": ["re-stedy"]}}}"#;
     std::fs::write(daemon.config(), bad).unwrap();
     let output = daemon.ctl(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    for part in ["comand", "\"command\"", "priority", "stedy", "\"steady\"", "supervisor_config.json:1:"] {
+    for part in
+        ["comand", "\"command\"", "priority", "re-stedy", "\"re-steady\"", "supervisor_config.json:1:"]
+    {
         assert!(said.contains(part), "{part} is missing in:\n{said}");
     }
-    let after = daemon.service("steady");
+    let after = daemon.service("re-steady");
     assert_eq!((&after["pid"], &after["state"]), (&before["pid"], &json!("running")));
     let (code, problem) = daemon.api("POST", "reload");
     assert_eq!(code, 422);
@@ -79,7 +81,7 @@ fn a_bad_configuration_changes_nothing() {
             .filter(|e| e.len() >= 3)
             .map(|_| ())
     });
-    assert_eq!(daemon.pid_of("steady"), before["pid"].as_u64().unwrap());
+    assert_eq!(daemon.pid_of("re-steady"), before["pid"].as_u64().unwrap());
 }
 
 #[test]
