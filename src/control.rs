@@ -105,7 +105,7 @@ pub struct About {
     pub config_path: String,
 }
 
-/// Which events a reader wants: newest first.
+/// Which events a reader wants: newest first, or with `after` oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Of this service only.
@@ -116,7 +116,7 @@ pub struct EventQuery {
     pub since: Option<Wall>,
     /// With an id lower than this (the `next_before` of the page before).
     pub before: Option<i64>,
-    /// With an id higher than this, for following.
+    /// With an id higher than this, oldest first: for following.
     pub after: Option<i64>,
     /// At most so many.
     pub limit: u32,
@@ -144,6 +144,8 @@ pub struct EventRow {
 pub struct AlertQuery {
     /// Those that are resolved too.
     pub all: bool,
+    /// Those too that were resolved at that time or later.
+    pub since: Option<Wall>,
     /// This one only, resolved or not.
     pub id: Option<i64>,
     /// At most so many.
@@ -263,6 +265,21 @@ pub trait History: Send + Sync {
 
     /// Adds rows to it. Returns at once; they are written when the database can be.
     fn add_metrics(&self, rows: Vec<MetricRow>);
+
+    /// To wait until this daemon has added to it.
+    fn changes(&self) -> watch::Receiver<Changes>;
+
+    /// Waits until everything handed in before is in it, 250 ms at most.
+    fn flushed(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Counts what this daemon committed. What other programs write is not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Transactions with events.
+    pub events: u64,
+    /// Transactions with alerts.
+    pub alerts: u64,
 }
 
 /// The daemon ended before it could answer.

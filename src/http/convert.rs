@@ -69,6 +69,14 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
     }
 }
 
+pub(super) fn reading(sample: &Sample) -> dto::Reading {
+    dto::Reading {
+        cpu_percent: sample.cpu_percent.map(short),
+        memory_mb: sample.memory.map(mebibytes),
+        tasks: sample.tasks,
+    }
+}
+
 fn usage(sample: &Sample) -> dto::Usage {
     dto::Usage {
         memory_peak_mb: sample.memory_peak.map(mebibytes),

@@ -13,6 +13,7 @@ mod alerts;
 mod convert;
 pub mod dto;
 mod error;
+mod etag;
 mod events;
 mod extract;
 mod metrics;
@@ -20,15 +21,16 @@ mod orders;
 pub(crate) mod schedule;
 mod serve;
 mod services;
+mod stream;
 mod summary;
 mod supervisor;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 use crate::control::Control;
 
@@ -62,6 +64,7 @@ pub fn router(control: Control) -> Router {
         .route("/alerts", get(alerts::list))
         .route("/alerts/{number}/ack", post(alerts::acknowledge))
         .route("/summary", get(summary::summary))
+        .route("/stream", get(stream::open))
         .route("/reload", post(supervisor::reload))
         .route("/shutdown", post(supervisor::shutdown));
     Router::new()
@@ -69,5 +72,6 @@ pub fn router(control: Control) -> Router {
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(Extension(stream::Streams::new(control.clone())))
         .with_state(control)
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -31,6 +31,9 @@ const HEADERS: usize = 64;
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// For answers on the way when the server ends.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// For a stream, which has said what it had to say.
+const STREAM_GRACE: Duration = Duration::from_millis(300);
 
 /// Who is at the other end of the Unix socket. The connect info of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +66,7 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, slot)) => {
                 let (router, ending) = (router.clone(), ending.clone());
-                tasks.spawn(async move {
-                    connection(stream, router, ending, header_time).await;
-                    drop(slot);
-                });
+                tasks.spawn(connection(stream, router, ending, header_time, Slot::new(slot)));
             }
             Err(error) => {
                 // Out of descriptors or memory: it can only get better.
@@ -98,16 +98,38 @@ struct Ending {
 async fn accept(
     listener: &UnixListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(UnixStream, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, slot))
 }
 
-async fn connection(stream: UnixStream, router: Router, ending: Ending, header_time: Duration) {
+/// A connection's share of [`CONNECTIONS`]. A stream, which has a bound of its own, gives it back.
+#[derive(Debug, Clone)]
+pub(super) struct Slot(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Slot {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    /// Whether this connection is a stream.
+    fn is_released(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Lets another connection in, though this one goes on.
+    pub(super) fn release(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+async fn connection(stream: UnixStream, router: Router, ending: Ending, header_time: Duration, slot: Slot) {
     let peer = Peer { uid: stream.peer_cred().ok().map(|cred| cred.uid()) };
+    let shared = slot.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(shared.clone());
         let router = router.clone();
         async move { answer(router, request.map(axum::body::Body::new)).await }
     });
@@ -122,6 +144,7 @@ async fn connection(stream: UnixStream, router: Router, ending: Ending, header_t
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = ending.now.cancelled() => return,
+                () = tokio::time::sleep(STREAM_GRACE), if slot.is_released() => return,
             }
         }
     };

@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, MetricPoint,
-    MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
+    About, AlertQuery, AlertRow, Changed, Changes, Control, EventQuery, EventRow, History, HistoryError,
+    MetricPoint, MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -113,6 +113,14 @@ impl History for Past {
 
     fn add_metrics(&self, rows: Vec<MetricRow>) {
         self.2.lock().unwrap().extend(rows);
+    }
+
+    fn changes(&self) -> watch::Receiver<Changes> {
+        watch::Sender::new(Changes::default()).subscribe()
+    }
+
+    fn flushed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 
     fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>> {
@@ -568,8 +576,7 @@ async fn events_are_paged_and_filtered() {
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next_before"]), (2, &json!(8)));
     let (_, page) = world.get("/api/supervisor/events?limit=5").await;
     assert_eq!(page["next_before"], Value::Null, "a short page is the last");
-    let path =
-        "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7&after=3";
+    let path = "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7";
     assert_eq!(world.get(path).await.0, 200);
     let last = world.past.0.lock().unwrap().pop().unwrap();
     assert_eq!(
@@ -579,10 +586,37 @@ async fn events_are_paged_and_filtered() {
             kind: Some(crate::core::action::EntryKind::ServiceFailed),
             since: Some(Wall(1000)),
             before: Some(7),
-            after: Some(3),
+            after: None,
             limit: 50
         }
     );
+}
+
+#[tokio::test]
+async fn who_has_the_newest_picture_gets_no_other() {
+    let world = world();
+    let ask = async |path: &str, tag: Option<&str>| {
+        let mut request = Request::builder().uri(path);
+        if let Some(tag) = tag {
+            request = request.header("If-None-Match", tag);
+        }
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+        let (status, body) = (response.status().as_u16(), response.into_body());
+        (status, tag, axum::body::to_bytes(body, 1 << 20).await.unwrap().len())
+    };
+    for path in ["/api/supervisor/status", "/api/supervisor/summary"] {
+        let (status, tag, size) = ask(path, None).await;
+        assert!(status == 200 && size > 100 && tag.starts_with("W/\""), "{status} {tag} {size}");
+        let strong = tag.trim_start_matches("W/").to_owned();
+        for known in [&tag, &strong, &format!("\"other\", {tag}"), "*"] {
+            assert_eq!(ask(path, Some(known)).await, (304, tag.clone(), 0), "{known}");
+        }
+        assert_eq!(ask(path, Some("\"other\"")).await.0, 200);
+        world.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).version += 1);
+        let (status, newer, _) = ask(path, Some(&tag)).await;
+        assert!(status == 200 && newer != tag, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Group, chown};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,8 @@ use crate::systemd::{Manager, SystemdError, notify, own};
 const REQUESTS: usize = 256;
 /// For the last words to the database and to API clients.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Open files: connections, streams, probes, and some to spare.
+const FILES: u64 = 4096;
 /// Whoever is in it may use the socket.
 const SOCKET_GROUP: &str = "process-supervisor";
 
@@ -65,6 +68,7 @@ pub enum SetupError {
 /// Runs the daemon in the foreground until it is told to end.
 pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError> {
     let started_at = clock::now().wall;
+    allow_files();
     make_folders(&places)?;
     let _lock = lock(&places.runtime)?;
     let (to_notices, notices) = mpsc::unbounded_channel();
@@ -126,6 +130,18 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         warn!("the database could not take everything before the end; see the messages before");
     }
     Ok(())
+}
+
+/// The usual limit is less than all connections together. Services are not ours by descent: they keep theirs.
+fn allow_files() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < FILES.min(hard)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, FILES.min(hard), hard)
+    {
+        warn!(
+            "no more than {soft} open files are allowed ({error}); fewer API clients can be served at once"
+        );
+    }
 }
 
 async fn open_store(

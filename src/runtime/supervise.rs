@@ -240,8 +240,9 @@ impl Loop {
     }
 
     fn publish(&mut self) {
-        let next = self.engine.snapshot();
+        let mut next = self.engine.snapshot();
         let before = self.snapshot.borrow().clone();
+        next.version = before.version + 1;
         let mut changed = before.services.len() != next.services.len();
         for (id, view) in &next.services {
             let old = before.services.get(id);

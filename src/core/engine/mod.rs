@@ -196,6 +196,7 @@ impl Engine {
             groups,
             start_order: self.graph.order.clone(),
             leaving: self.leaving,
+            version: 0,
         }
     }
 
