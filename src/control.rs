@@ -13,6 +13,7 @@ use crate::core::event::Verb;
 use crate::core::plan::{Id, ServicePlan};
 use crate::core::snapshot::{Health, Snapshot};
 use crate::core::time::Wall;
+use crate::ring::Tail;
 
 /// A change that somebody asks for, with the place for its answer.
 #[derive(Debug)]
@@ -282,6 +283,90 @@ pub struct Changes {
     pub alerts: u64,
 }
 
+/// Which lines of a service's log a reader wants. The newest, unless `after` says from where on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogQuery {
+    /// Whose.
+    pub plan: Arc<ServicePlan>,
+    /// At most so many.
+    pub lines: u32,
+    /// Not older than this.
+    pub since: Option<Wall>,
+    /// Older than this.
+    pub until: Option<Wall>,
+    /// Only those that hold this text; in small letters it stands for capitals too.
+    pub text: Option<String>,
+    /// At least as urgent as this, 0 to 7.
+    pub priority: Option<u8>,
+    /// Older than the one with this cursor.
+    pub before: Option<String>,
+    /// Newer than the one with this cursor, the oldest of those.
+    pub after: Option<String>,
+}
+
+/// Whether a line holds that text; one in small letters stands for capitals too.
+pub fn holds(line: &str, text: &str) -> bool {
+    if text.chars().any(char::is_uppercase) {
+        line.contains(text)
+    } else {
+        line.to_lowercase().contains(text)
+    }
+}
+
+/// A line of the journal, without secrets of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// When the journal received it.
+    pub at: Wall,
+    /// syslog's, 0 (emergency) to 7 (debug).
+    pub priority: Option<u8>,
+    /// The text, bounded.
+    pub message: String,
+    /// Of the process that wrote it.
+    pub pid: Option<u32>,
+    /// Its unit: the service's, systemd's own, the supervisor's.
+    pub unit: Option<String>,
+    /// Its place in the journal.
+    pub cursor: String,
+}
+
+/// Why lines cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The daemon may not read them.
+    #[error("{0}")]
+    Denied(String),
+    /// There is no such place in the journal, or what is asked for makes no sense to it.
+    #[error("{0}")]
+    Asked(String),
+    /// Anything else.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The logs of services, wherever they are kept.
+pub trait Logs: Send + Sync {
+    /// Lines that are there, oldest first, at most `query.lines`.
+    fn lines(&self, query: LogQuery) -> BoxFuture<'_, Result<Vec<LogEntry>, LogError>>;
+
+    /// Lines from a moment ago on, and those that come. All who follow one service share what it costs.
+    fn follow(&self, plan: Arc<ServicePlan>) -> Result<LogTail, LogError>;
+}
+
+/// The lines of a service as they come; it costs nothing more when it is dropped.
+pub struct LogTail {
+    /// A line, or why there will be no more.
+    pub tail: Tail<Result<LogEntry, LogError>>,
+    /// Ends what is behind it with the last of those who follow.
+    pub hold: Arc<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for LogTail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogTail").finish_non_exhaustive()
+    }
+}
+
 /// The daemon ended before it could answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the supervisor is ending")]
@@ -295,6 +380,7 @@ pub struct Control {
     show: ShowPlan,
     about: Arc<About>,
     history: Arc<dyn History>,
+    logs: Arc<dyn Logs>,
 }
 
 /// Gives the effective configuration of a service as JSON, secrets shown as `***`.
@@ -314,8 +400,9 @@ impl Control {
         show: ShowPlan,
         about: Arc<About>,
         history: Arc<dyn History>,
+        logs: Arc<dyn Logs>,
     ) -> Self {
-        Self { requests, snapshot, show, about, history }
+        Self { requests, snapshot, show, about, history, logs }
     }
 
     /// Every service as it is now.
@@ -341,6 +428,11 @@ impl Control {
     /// The past.
     pub fn history(&self) -> &dyn History {
         self.history.as_ref()
+    }
+
+    /// What services wrote.
+    pub fn logs(&self) -> &dyn Logs {
+        self.logs.as_ref()
     }
 
     /// Sends the order at once; the receiver gives its outcome. Dropping the receiver leaves the order in force.

@@ -23,7 +23,7 @@ pub mod place;
 pub mod probe;
 pub mod push;
 pub mod resource;
-mod ring;
+pub mod ring;
 pub mod runtime;
 #[allow(unsafe_code)]
 pub mod sandbox;

@@ -11,7 +11,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use futures_util::StreamExt;
-use process_supervisor::control::{About, Control};
+use futures_util::future::BoxFuture;
+use process_supervisor::control::{About, Control, LogEntry, LogError, LogQuery, LogTail, Logs};
 use process_supervisor::core::Wall;
 use process_supervisor::core::action::{Entry, EntryKind, Level};
 use process_supervisor::core::alert::{Alert, AlertKey, AlertKind, Severity};
@@ -58,6 +59,17 @@ fn now() -> Wall {
     Wall(jiff::Timestamp::now().as_millisecond())
 }
 
+struct NoLogs;
+
+impl Logs for NoLogs {
+    fn lines(&self, _: LogQuery) -> BoxFuture<'_, Result<Vec<LogEntry>, LogError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+    fn follow(&self, _: Arc<ServicePlan>) -> Result<LogTail, LogError> {
+        Err(LogError::Unavailable("none".into()))
+    }
+}
+
 /// A daemon without its loop.
 struct World {
     store: Store,
@@ -79,8 +91,14 @@ impl World {
             config_path: "/c.json".into(),
         };
         let (requests, _) = mpsc::channel(1);
-        let control =
-            Control::new(requests, snapshots, |_| Value::Null, Arc::new(about), Arc::new(store.clone()));
+        let control = Control::new(
+            requests,
+            snapshots,
+            |_| Value::Null,
+            Arc::new(about),
+            Arc::new(store.clone()),
+            Arc::new(NoLogs),
+        );
         Self { store, router: http::router(control), snapshot }
     }
 

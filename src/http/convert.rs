@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::dto;
-use crate::control::{AlertRow, Changed, EventRow, MetricPoint, ReloadReport, Spread};
+use crate::control::{AlertRow, Changed, EventRow, LogEntry, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
 use crate::core::sample::Sample;
 use crate::core::snapshot::{ServiceView, State};
@@ -140,6 +140,17 @@ pub(super) fn alert(row: AlertRow) -> dto::Alert {
         created_at: time(row.created_at),
         acknowledged_at: row.acknowledged_at.map(time),
         resolved_at: row.resolved_at.map(time),
+    }
+}
+
+pub(super) fn log_line(entry: LogEntry) -> dto::LogLine {
+    dto::LogLine {
+        timestamp: time(entry.at),
+        priority: entry.priority,
+        message: entry.message,
+        pid: entry.pid,
+        unit: entry.unit,
+        cursor: entry.cursor,
     }
 }
 

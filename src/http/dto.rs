@@ -335,6 +335,34 @@ pub struct Reading {
     pub tasks: Option<u64>,
 }
 
+/// Answer of `GET services/<id>/logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// Oldest first.
+    pub entries: Vec<LogLine>,
+    /// `before` for the page of older ones; `null` where there is none.
+    pub next_before: Option<String>,
+    /// `after` for the page of newer ones, or for following; `null` where this page is empty.
+    pub next_after: Option<String>,
+}
+
+/// A line of the journal, and the data of a `line` message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When the journal received it.
+    pub timestamp: String,
+    /// syslog's, 0 (emergency) to 7 (debug).
+    pub priority: Option<u8>,
+    /// The text, at most 64 KiB of it, values of the service's environment as `***`.
+    pub message: String,
+    /// Of the process that wrote it.
+    pub pid: Option<u32>,
+    /// Its unit: the service's, systemd's own, the supervisor's.
+    pub unit: Option<String>,
+    /// Its place in the journal.
+    pub cursor: String,
+}
+
 /// Answer of `GET summary`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {

@@ -16,6 +16,7 @@ mod error;
 mod etag;
 mod events;
 mod extract;
+mod logs;
 mod metrics;
 mod orders;
 pub(crate) mod schedule;
@@ -49,6 +50,7 @@ pub fn router(control: Control) -> Router {
         .route("/reset", post(orders::reset))
         .route("/signal", post(orders::signal))
         .route("/health", get(services::health))
+        .route("/logs", get(logs::logs))
         .route("/metrics", get(metrics::series));
     let group = Router::new()
         .route("/start", post(orders::start_group))

@@ -16,13 +16,15 @@ use tower::ServiceExt;
 use crate::config::Problem;
 use crate::control::{
     About, AlertQuery, AlertRow, Changed, Changes, Control, EventQuery, EventRow, History, HistoryError,
-    MetricPoint, MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
+    LogEntry, LogError, LogQuery, LogTail, Logs, MetricPoint, MetricQuery, MetricRow, ReloadReport,
+    Request as Asked, Spread,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
 use crate::core::plan::*;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
 use crate::core::time::{Mono, Wall};
+use crate::ring::Ring;
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -137,6 +139,53 @@ impl History for Past {
     }
 }
 
+/// A journal of 500 lines of everybody; `denied` is not to be read.
+struct Journal;
+
+fn log_entry(n: u64) -> LogEntry {
+    LogEntry {
+        at: Wall(i64::try_from(n).unwrap()),
+        priority: Some(u8::try_from(n % 8).unwrap()),
+        message: format!("line {n}"),
+        pid: Some(7),
+        unit: Some("supervisor-web.service".into()),
+        cursor: format!("s=a;i={n:x};t=1"),
+    }
+}
+
+impl Logs for Journal {
+    fn lines(&self, query: LogQuery) -> BoxFuture<'_, Result<Vec<LogEntry>, LogError>> {
+        let denied = query.plan.id == id("bad");
+        let number = |cursor: &Option<String>| {
+            let hex = cursor.as_ref()?.strip_prefix("s=a;i=")?.split(';').next()?.to_owned();
+            u64::from_str_radix(&hex, 16).ok()
+        };
+        let all =
+            (number(&query.after).map_or(1, |n| n + 1)..number(&query.before).unwrap_or(501)).map(log_entry);
+        let lines = query.lines as usize;
+        let found: Vec<LogEntry> = match query.after {
+            Some(_) => all.take(lines).collect(),
+            None => {
+                all.skip((number(&query.before).unwrap_or(501) as usize - 1).saturating_sub(lines)).collect()
+            }
+        };
+        Box::pin(
+            async move { if denied { Err(LogError::Denied("join the group".into())) } else { Ok(found) } },
+        )
+    }
+
+    /// Begins a little before the end of what is there.
+    fn follow(&self, _: Arc<ServicePlan>) -> Result<LogTail, LogError> {
+        let ring = Ring::new(100, 10_000);
+        let tail = ring.tail();
+        for n in [498, 499, 500, 501, 508] {
+            ring.push(Ok(log_entry(n)), 10);
+        }
+        ring.close();
+        Ok(LogTail { tail, hold: ring })
+    }
+}
+
 fn alert_row(number: i64) -> AlertRow {
     AlertRow {
         id: number,
@@ -183,7 +232,8 @@ pub(crate) fn world() -> World {
     };
     let (asked, past) = (Arc::default(), Past::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
-    let control = Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()));
+    let control =
+        Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()), Arc::new(Journal));
     World { router: super::router(control), asked, past, snapshot }
 }
 
@@ -590,6 +640,81 @@ async fn events_are_paged_and_filtered() {
             limit: 50
         }
     );
+}
+
+#[tokio::test]
+async fn logs_are_paged_both_ways_and_checked() {
+    let world = world();
+    let path = "/api/supervisor/services/web/logs";
+    let (status, page) =
+        world.get(&format!("{path}?lines=2&grep=x&priority=err&since=1970-01-01T00:00:01Z")).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        page["entries"][1],
+        json!({"timestamp": "1970-01-01T00:00:00.500Z", "priority": 4, "message": "line 500", "pid": 7,
+               "unit": "supervisor-web.service", "cursor": "s=a;i=1f4;t=1"})
+    );
+    let mut before = page["next_before"].as_str().unwrap().to_owned();
+    for expected in ["line 497", "line 495"] {
+        let (_, page) = world.get(&format!("{path}?lines=2&before={before}")).await;
+        assert_eq!(page["entries"][0]["message"], expected);
+        before = page["next_before"].as_str().unwrap().to_owned();
+    }
+    let (_, page) = world.get(&format!("{path}?lines=3&after=s=a;i=1f2;t=1")).await;
+    assert_eq!(
+        (page["entries"].as_array().unwrap().len(), &page["next_after"]),
+        (2, &json!("s=a;i=1f4;t=1"))
+    );
+    let (_, page) = world.get(&format!("{path}?before=s=a;i=3;t=1")).await;
+    assert_eq!(page["next_before"], Value::Null, "a short page is the first");
+    for bad in [
+        "lines=0",
+        "lines=1001",
+        "since=x",
+        "priority=8",
+        "priority=loud",
+        "before=",
+        "after=a%20b",
+        "x=1",
+        "before=a&after=b",
+        "before=a&follow=true",
+    ] {
+        assert_eq!(world.get(&format!("{path}?{bad}")).await.0, 400, "{bad}");
+    }
+    assert_eq!(world.get(&format!("{path}?grep={}", "x".repeat(300))).await.0, 400);
+    for follow in ["", "?follow=true"] {
+        let (status, kind, body) =
+            world.ask("GET", &format!("/api/supervisor/services/bad/logs{follow}")).await;
+        assert_eq!((status.as_u16(), kind.as_str()), (403, "application/problem+json"));
+        assert_eq!(body["detail"], "join the group");
+    }
+}
+
+#[tokio::test]
+async fn followed_logs_go_on_from_a_cursor_without_a_line_twice() {
+    let world = world();
+    let seen = async |query: &str, last: Option<&str>| {
+        let uri = format!("/api/supervisor/services/web/logs?follow=true{query}");
+        let mut request = Request::builder().uri(uri);
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(!text.contains("event: line\nid: \n"));
+        let number = |line: &str| line.split("line ").nth(1)?.split('"').next()?.parse::<u64>().ok();
+        text.lines().filter(|line| line.starts_with("data: ")).filter_map(number).collect::<Vec<_>>()
+    };
+    assert_eq!(seen("&lines=2", None).await, [499, 500, 501, 508]);
+    assert_eq!(seen("&lines=0", None).await, [501, 508]);
+    assert_eq!(seen("", Some("s=a;i=1f3;t=1")).await, [500, 501, 508]);
+    let whole: Vec<u64> = (2..=501).chain([508]).collect();
+    assert_eq!(seen("&after=s=a;i=99;t=1", Some("s=a;i=1;t=1")).await, whole, "in pages");
+    assert_eq!(seen("&lines=1&priority=4", None).await, [500, 508], "501 is less urgent");
+    assert_eq!(seen("&lines=1&grep=LINE", None).await, [500], "capitals are meant");
+    assert_eq!(seen("&lines=1&grep=e%20508", None).await, [500, 508]);
 }
 
 #[tokio::test]

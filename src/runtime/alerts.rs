@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 
-use super::clock;
+use super::{clock, logs};
 use crate::control::{Acknowledged, AlertQuery, History};
 use crate::core::action::{Entry, EntryKind, Level};
 use crate::core::alert::AlertKey;
-use crate::core::plan::{Id, Probe, ServicePlan};
+use crate::core::plan::{Id, ServicePlan};
 use crate::journal::{self, LogRequest};
 use crate::place::Scope;
 use crate::store::Store;
-use crate::systemd::name;
 
 /// Lines of the log in an alert.
 const LINES: u32 = 20;
@@ -27,9 +26,6 @@ const READERS: usize = 2;
 const WAITING: usize = 64;
 /// What a service wrote in its last moment needs a moment to get into the journal.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Shorter values of the environment hide nothing, and masking them would hide the log.
-const SECRET: usize = 6;
-
 /// Adds logs to alerts, a few at a time.
 #[derive(Debug)]
 pub struct Logs {
@@ -55,14 +51,7 @@ impl Logs {
             let _place = place;
             let _turn = readers.acquire_owned().await;
             tokio::time::sleep(SETTLE).await;
-            let request = LogRequest {
-                service: plan.id.clone(),
-                unit: name::service_unit(&plan.id),
-                lines: LINES,
-                since: None,
-                grep: None,
-                after: None,
-            };
+            let request = LogRequest { lines: LINES, ..logs::request(&plan) };
             match journal::query(scope, &request).await {
                 Ok(lines) => {
                     let lines: Vec<String> =
@@ -79,17 +68,8 @@ impl Logs {
 }
 
 /// A line without secrets of the configuration, bounded.
-fn shown(mut line: String, plan: &ServicePlan) -> String {
-    let headers = match &plan.health.probe {
-        Probe::Http(http) => Some(&http.headers),
-        _ => None,
-    };
-    let secrets = plan.exec.environment.values().chain(headers.into_iter().flat_map(BTreeMap::values));
-    for secret in secrets.filter(|secret| secret.0.len() >= SECRET) {
-        if line.contains(&secret.0) {
-            line = line.replace(&secret.0, "***");
-        }
-    }
+fn shown(line: String, plan: &ServicePlan) -> String {
+    let line = logs::without_secrets(line, plan);
     match line.char_indices().nth(LINE) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

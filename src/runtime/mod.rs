@@ -14,6 +14,7 @@ mod alerts;
 mod clock;
 mod courier;
 mod journal_gaps;
+mod logs;
 mod measuring;
 mod probes;
 mod reload;

@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use super::logs::ServiceLogs;
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, measuring, reload};
 use crate::config::{self, Lacking, Problem};
@@ -104,8 +105,9 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         started_at,
         config_path: places.config.display().to_string(),
     });
-    let control =
-        Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()));
+    let logs = Arc::new(ServiceLogs::new(places.scope));
+    let history = Arc::new(store.clone());
+    let control = Control::new(to_requests, snapshot.clone(), config::effective, about, history, logs);
     let (end_server, server_ends) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(places.socket(), control, snapshot, server_ends)?);
     let (metrics_interval, interval) = watch::channel(settings.metrics_interval);

@@ -57,7 +57,7 @@ impl Kind {
 /// A place in the event history: a row, and its time, which tells it from a row of that number in another file.
 /// Written `812.1769847300250`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Position {
+pub(in crate::http) struct Position {
     /// 0: before the first.
     pub(super) id: i64,
     pub(super) at: Wall,
@@ -104,27 +104,31 @@ impl Message {
 
     pub(super) fn event(row: EventRow) -> Self {
         let (position, service, kind) = (Position::of(&row), row.service.clone(), row.kind.clone());
-        let bytes = frame(Kind::Event.as_str(), Some(position), &convert::event(row));
+        let bytes = frame(Kind::Event.as_str(), Some(&position), &convert::event(row));
         Self { kind: Kind::Event, service, event_type: Some(kind), position: Some(position), bytes }
     }
 
     /// The reader goes on from `position`; `missed` messages are gone, where that is known.
     pub(super) fn resync(position: Option<Position>, reason: &str, missed: Option<u64>) -> Self {
         let data = dto::Resync { reason: reason.into(), missed };
-        let bytes = frame(Kind::Resync.as_str(), position, &data);
+        let bytes = frame(Kind::Resync.as_str(), displayed(&position), &data);
         Self { kind: Kind::Resync, service: None, event_type: None, position, bytes }
     }
 }
 
 /// A server-sent event. JSON has no line ends in it, so the data is one line.
-pub(super) fn frame(kind: &str, id: Option<Position>, data: &impl Serialize) -> Bytes {
+pub(in crate::http) fn frame(kind: &str, id: Option<&dyn fmt::Display>, data: &impl Serialize) -> Bytes {
     let data = serde_json::to_string(data).unwrap_or_default();
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     format!("event: {kind}\n{id}data: {data}\n\n").into()
 }
 
+pub(super) fn displayed(position: &Option<Position>) -> Option<&dyn fmt::Display> {
+    position.as_ref().map(|position| position as _)
+}
+
 /// Proves that the connection lives, and brings the reader's id up to date where a filter kept events from it.
-pub(super) fn keep_alive(position: Option<Position>) -> Bytes {
+pub(in crate::http) fn keep_alive(position: Option<Position>) -> Bytes {
     let id = position.map(|id| format!("id: {id}\n")).unwrap_or_default();
     format!(": keep-alive\n{id}\n").into()
 }

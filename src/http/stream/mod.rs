@@ -38,6 +38,8 @@ use crate::core::plan::Id;
 
 use hub::Hub;
 use message::Filter;
+pub(super) use message::{frame, keep_alive};
+pub(super) use reader::KEEP_ALIVE;
 use reader::Reader;
 
 /// Streams at a time, beside the connections that other requests have.

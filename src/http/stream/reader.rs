@@ -19,7 +19,7 @@ use futures_util::stream;
 
 use super::feed;
 use super::hub::{Hub, Place};
-use super::message::{Filter, Kind, Message, Position, frame, keep_alive};
+use super::message::{Filter, Kind, Message, Position, displayed, frame, keep_alive};
 use crate::control::{AlertQuery, EventQuery, EventRow, HistoryError};
 use crate::core::plan::Id;
 use crate::core::snapshot::Snapshot;
@@ -241,7 +241,7 @@ fn hello(hub: &Hub, resumed: bool, position: Option<Position>) -> Bytes {
         pid: std::process::id(),
         started_at: convert::time(about.started_at),
     };
-    frame("hello", position, &hello)
+    frame("hello", displayed(&position), &hello)
 }
 
 /// Where that is in the history; `None` where the history does not have it.
