@@ -427,8 +427,13 @@ async fn a_history_that_is_replaced_under_readers_is_told_once() {
     world.written().await;
     let mut reader = world.open("", None).await;
     reader.greeting().await;
-    let clear = "DELETE FROM supervisor_events; DELETE FROM sqlite_sequence;";
-    rusqlite::Connection::open(&path).unwrap().execute_batch(clear).unwrap();
+    // As many rows as before, and more: only their times tell.
+    let row = "INSERT INTO supervisor_events (timestamp) VALUES ('2026-01-01 00:00:00');";
+    let replace = format!(
+        "BEGIN; DELETE FROM supervisor_events; DELETE FROM sqlite_sequence; {} COMMIT;",
+        row.repeat(7)
+    );
+    rusqlite::Connection::open(&path).unwrap().execute_batch(&replace).unwrap();
     world.event("web", EntryKind::ServiceFailed, "first of the new ones");
     let resync = reader.next().await;
     assert_eq!(resync.kind, "resync");
@@ -436,6 +441,24 @@ async fn a_history_that_is_replaced_under_readers_is_told_once() {
     assert_eq!(reader.greeting().await, ["service", "service", "ready"]);
     world.event("web", EntryKind::ServiceFailed, "second");
     assert_eq!(reader.wait("event").await["message"], "second");
+}
+
+#[tokio::test]
+async fn who_saw_a_row_before_the_feed_did_does_not_get_it_again() {
+    let (_folder, path) = database();
+    let world = World::new(&path);
+    let mut early = world.open("", None).await;
+    early.greeting().await;
+    let theirs =
+        "INSERT INTO supervisor_events (event_type, timestamp) VALUES ('theirs', '2026-01-01 00:00:00')";
+    rusqlite::Connection::open(&path).unwrap().execute(theirs, []).unwrap();
+    let mut late = world.open("?last_event_id=1", None).await;
+    assert_eq!(late.next().await.data["resumed"], true);
+    world.event("web", EntryKind::ServiceStarted, "ours");
+    for n in [1, 2] {
+        assert_eq!(early.wait("event").await["id"], n);
+    }
+    assert_eq!(late.wait("event").await["id"], 2);
 }
 
 #[tokio::test]
