@@ -8,6 +8,8 @@
 
 mod harness;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use harness::{Daemon, PATIENCE, Reports, me, median, pause, row, settle};
 fn main() {
     harness::begin();
     crash_to_restart();
+    death_to_reader();
     five_hundred_starts();
     for (count, goal) in [(1, 10.0), (100, 12.0), (500, 20.0)] {
         memory(count, goal);
@@ -69,6 +72,44 @@ fn crash_to_restart() {
         "at most 1.5 times systemd's own",
         met,
     );
+}
+
+/// From SIGKILL to the message at a reader of the stream: of the state, and of the event, which is on disk by then.
+fn death_to_reader() {
+    const ROUNDS: usize = 20;
+    let daemon = Daemon::new(1, &json!({"restart_policy": {"retry_delay": 0, "max_retries": -1}}));
+    daemon.wait_for(1);
+    settle();
+    let mut reader = UnixStream::connect(daemon.folder.path().join("runtime/supervisor.sock")).unwrap();
+    let request = "GET /api/supervisor/stream?type=event,state HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    reader.write_all(request.as_bytes()).unwrap();
+    let (mut states, mut events) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // What the round before still has to say.
+        reader.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
+        reader.set_read_timeout(Some(PATIENCE)).unwrap();
+        let pid = nix::unistd::Pid::from_raw(wait_for_pid("supervisor-bench-0.service"));
+        let (mut text, mut state, mut event) = (String::new(), None, None);
+        let start = Instant::now();
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        while state.is_none() || event.is_none() {
+            let mut buffer = [0; 4096];
+            let n = reader.read(&mut buffer).expect("the stream tells it in time");
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            let took = start.elapsed().as_secs_f64() * 1000.0;
+            state = state.or(text.contains("event: state").then_some(took));
+            event = event.or(text.contains("event: event").then_some(took));
+        }
+        states.extend(state);
+        events.extend(event);
+        drop(daemon.reports.next());
+    }
+    for (what, times) in [("state", states), ("event, on disk", events)] {
+        let time = median(times);
+        let figure = format!("death to the {what} at a reader");
+        row(&figure, "ms", time, None, "under 10 ms", time < 10.0);
+    }
 }
 
 fn kill_and_wait(unit: &str, reports: &Reports) -> f64 {

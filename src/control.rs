@@ -14,6 +14,7 @@ use crate::core::plan::{Id, ServicePlan};
 use crate::core::sample::Host;
 use crate::core::snapshot::{Health, Snapshot};
 use crate::core::time::Wall;
+use crate::ring::Tail;
 use crate::token::Role;
 
 /// A change that somebody asks for, with the place for its answer.
@@ -121,7 +122,7 @@ pub struct About {
     pub config_path: String,
 }
 
-/// Which events a reader wants: newest first.
+/// Which events a reader wants: newest first, or with `after` oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Of this service only.
@@ -132,7 +133,7 @@ pub struct EventQuery {
     pub since: Option<Wall>,
     /// With an id lower than this (the `next_before` of the page before).
     pub before: Option<i64>,
-    /// With an id higher than this, for following.
+    /// With an id higher than this, oldest first: for following.
     pub after: Option<i64>,
     /// At most so many.
     pub limit: u32,
@@ -160,6 +161,8 @@ pub struct EventRow {
 pub struct AlertQuery {
     /// Those that are resolved too.
     pub all: bool,
+    /// Those too that were resolved at that time or later.
+    pub since: Option<Wall>,
     /// This one only, resolved or not.
     pub id: Option<i64>,
     /// At most so many.
@@ -279,6 +282,105 @@ pub trait History: Send + Sync {
 
     /// Adds rows to it. Returns at once; they are written when the database can be.
     fn add_metrics(&self, rows: Vec<MetricRow>);
+
+    /// To wait until this daemon has added to it.
+    fn changes(&self) -> watch::Receiver<Changes>;
+
+    /// Waits until everything handed in before is in it, 250 ms at most.
+    fn flushed(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Counts what this daemon committed. What other programs write is not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Transactions with events.
+    pub events: u64,
+    /// Transactions with alerts.
+    pub alerts: u64,
+}
+
+/// Which lines of a service's log a reader wants. The newest, unless `after` says from where on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogQuery {
+    /// Whose.
+    pub plan: Arc<ServicePlan>,
+    /// At most so many.
+    pub lines: u32,
+    /// Not older than this.
+    pub since: Option<Wall>,
+    /// Older than this.
+    pub until: Option<Wall>,
+    /// Only those that hold this text; in small letters it stands for capitals too.
+    pub text: Option<String>,
+    /// At least as urgent as this, 0 to 7.
+    pub priority: Option<u8>,
+    /// Older than the one with this cursor.
+    pub before: Option<String>,
+    /// Newer than the one with this cursor, the oldest of those.
+    pub after: Option<String>,
+}
+
+/// Whether a line holds that text; one in small letters stands for capitals too.
+pub fn holds(line: &str, text: &str) -> bool {
+    if text.chars().any(char::is_uppercase) {
+        line.contains(text)
+    } else {
+        line.to_lowercase().contains(text)
+    }
+}
+
+/// A line of the journal, without secrets of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// When the journal received it.
+    pub at: Wall,
+    /// syslog's, 0 (emergency) to 7 (debug).
+    pub priority: Option<u8>,
+    /// The text, bounded.
+    pub message: String,
+    /// Of the process that wrote it.
+    pub pid: Option<u32>,
+    /// Its unit: the service's, systemd's own, the supervisor's.
+    pub unit: Option<String>,
+    /// Its place in the journal.
+    pub cursor: String,
+}
+
+/// Why lines cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The daemon may not read them.
+    #[error("{0}")]
+    Denied(String),
+    /// There is no such place in the journal, or what is asked for makes no sense to it.
+    #[error("{0}")]
+    Asked(String),
+    /// Anything else.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The logs of services, wherever they are kept.
+pub trait Logs: Send + Sync {
+    /// Lines that are there, oldest first, at most `query.lines`.
+    fn lines(&self, query: LogQuery) -> BoxFuture<'_, Result<Vec<LogEntry>, LogError>>;
+
+    /// Lines from a moment ago on, and those that come. All who follow one service share what it costs.
+    fn follow(&self, plan: Arc<ServicePlan>) -> Result<LogTail, LogError>;
+}
+
+/// The lines of a service as they come; it costs nothing more when it is dropped.
+pub struct LogTail {
+    /// A line, or why there will be no more.
+    pub tail: Tail<Result<LogEntry, LogError>>,
+    /// Ends what is behind it with the last of those who follow.
+    pub hold: Arc<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for LogTail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogTail").finish_non_exhaustive()
+    }
 }
 
 /// The daemon ended before it could answer.
@@ -294,6 +396,7 @@ pub struct Control {
     show: ShowPlan,
     about: Arc<About>,
     history: Arc<dyn History>,
+    logs: Arc<dyn Logs>,
     host: watch::Receiver<Option<Host>>,
 }
 
@@ -314,8 +417,9 @@ impl Control {
         show: ShowPlan,
         about: Arc<About>,
         history: Arc<dyn History>,
+        logs: Arc<dyn Logs>,
     ) -> Self {
-        Self { requests, snapshot, show, about, history, host: watch::channel(None).1 }
+        Self { requests, snapshot, show, about, history, logs, host: watch::channel(None).1 }
     }
 
     /// With the host's figures, which nobody knows otherwise.
@@ -351,6 +455,11 @@ impl Control {
     /// The past.
     pub fn history(&self) -> &dyn History {
         self.history.as_ref()
+    }
+
+    /// What services wrote.
+    pub fn logs(&self) -> &dyn Logs {
+        self.logs.as_ref()
     }
 
     /// Sends the order at once; the receiver gives its outcome. Dropping the receiver leaves the order in force.

@@ -26,6 +26,7 @@ pub mod probe;
 mod process_tree;
 pub mod push;
 pub mod resource;
+pub mod ring;
 pub mod runtime;
 #[allow(unsafe_code)]
 pub mod sandbox;

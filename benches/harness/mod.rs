@@ -66,7 +66,7 @@ pub fn me() -> String {
 /// A daemon with `count` services of this program.
 pub struct Daemon {
     child: Child,
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub reports: Reports,
 }
 

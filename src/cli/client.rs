@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::args::Args;
 use super::failure::Failure;
+use super::messages::Messages;
 use crate::http::dto::{ProblemDocument, Status};
 use crate::place::{Places, Scope};
 
@@ -101,8 +102,28 @@ impl Client {
         url
     }
 
+    /// Server-sent events after the one with the id `last`.
+    pub(super) async fn stream(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        last: &str,
+    ) -> Result<Messages, Failure> {
+        let request = self.http.request(Method::GET, self.url(path, query)).header("Last-Event-ID", last);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            return Ok(Messages::new(response));
+        }
+        self.read(response).await.and(Err(Failure::Failed(format!("{} gave no stream", self.place()))))
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Failure> {
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        self.read(response).await
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
         let status = response.status();
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
         let is_problem = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));

@@ -11,6 +11,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::out::Out;
 use crate::core::plan::Id;
+use crate::journal;
 use crate::place::Scope;
 
 /// How long the supervisor may take to say whether it knows the name.
@@ -32,7 +33,7 @@ pub(super) async fn logs(
         return Err(Failure::Problem(problem));
     }
     let status = Command::new("journalctl")
-        .args(arguments(scope, nix::unistd::getuid().as_raw(), wanted, &id, lines, out.json))
+        .args(arguments(scope, wanted, &id, lines, out.json))
         .stdin(Stdio::null())
         .status();
     match status {
@@ -44,9 +45,7 @@ pub(super) async fn logs(
     }
 }
 
-/// The service's own lines, the manager's about its unit, and the supervisor's about it. Not by a field alone
-/// that anybody may set: each is tied to a unit or to the manager, and in the user scope to the user.
-fn arguments(scope: Scope, uid: u32, wanted: &args::Logs, id: &Id, lines: u32, json: bool) -> Vec<String> {
+fn arguments(scope: Scope, wanted: &args::Logs, id: &Id, lines: u32, json: bool) -> Vec<String> {
     let lines = match (wanted.lines, &wanted.since) {
         (Some(lines), _) => Some(lines),
         // All since then, unless a number was given too.
@@ -62,24 +61,7 @@ fn arguments(scope: Scope, uid: u32, wanted: &args::Logs, id: &Id, lines: u32, j
     if wanted.follow {
         arguments.push("--follow".into());
     }
-    let (own, about, user) = match scope {
-        Scope::System => ("_SYSTEMD_UNIT", "UNIT", None),
-        Scope::User => ("_SYSTEMD_USER_UNIT", "USER_UNIT", Some(format!("_UID={uid}"))),
-    };
-    let unit = format!("supervisor-{id}.service");
-    let manager = (scope == Scope::System).then(|| "_PID=1".to_owned());
-    let terms = [
-        vec![format!("{own}={unit}")],
-        [vec![format!("{about}={unit}")], manager.into_iter().collect()].concat(),
-        vec![format!("SUPERVISOR_SERVICE={id}"), format!("{own}=process-supervisor.service")],
-    ];
-    for (index, term) in terms.into_iter().enumerate() {
-        if index > 0 {
-            arguments.push("+".into());
-        }
-        arguments.extend(term);
-        arguments.extend(user.clone());
-    }
+    arguments.extend(journal::matches(scope, &format!("supervisor-{id}.service"), id));
     arguments
 }
 
@@ -92,21 +74,20 @@ mod tests {
     }
 
     #[test]
-    fn the_selection_is_tied_to_units() {
+    fn what_is_wanted_becomes_arguments() {
         let id = Id::new("web").unwrap();
-        let system = arguments(Scope::System, 0, &wanted(true, None, None), &id, 50, false).join(" ");
-        assert_eq!(
-            system,
-            "--no-pager --no-hostname --output=short-iso --lines=50 --follow \
-             _SYSTEMD_UNIT=supervisor-web.service + UNIT=supervisor-web.service _PID=1 + \
-             SUPERVISOR_SERVICE=web _SYSTEMD_UNIT=process-supervisor.service"
+        let begins = |arguments: Vec<String>, with: &str| {
+            let rest = arguments.join(" ").strip_prefix(with).map(ToOwned::to_owned);
+            let terms = journal::matches(Scope::System, "supervisor-web.service", &id).join(" ");
+            assert_eq!(rest, Some(terms), "{arguments:?}");
+        };
+        begins(
+            arguments(Scope::System, &wanted(true, None, None), &id, 50, false),
+            "--no-pager --no-hostname --output=short-iso --lines=50 --follow ",
         );
-        let user = arguments(Scope::User, 7, &wanted(false, None, Some("-1h")), &id, 50, true).join(" ");
-        assert_eq!(
-            user,
-            "--no-pager --no-hostname --quiet --output=json --since=-1h \
-             _SYSTEMD_USER_UNIT=supervisor-web.service _UID=7 + USER_UNIT=supervisor-web.service _UID=7 + \
-             SUPERVISOR_SERVICE=web _SYSTEMD_USER_UNIT=process-supervisor.service _UID=7"
+        begins(
+            arguments(Scope::System, &wanted(false, None, Some("-1h")), &id, 50, true),
+            "--no-pager --no-hostname --quiet --output=json --since=-1h ",
         );
     }
 }

@@ -1,13 +1,12 @@
 //! Commands that only look: `health`, `events`, `pid`, `avail`, `version`.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::args;
 use super::client::{Client, Reply};
 use super::failure::Failure;
+use super::follow;
 use super::out::Out;
 use super::select::select;
 use super::status::{health_tone, is_well};
@@ -98,17 +97,11 @@ pub(super) async fn events(client: &Client, out: &mut Out, wanted: &args::Events
         return out.line(&reply.text);
     }
     let page: Events = reply.read()?;
-    let mut last = page.events.first().map_or(0, |event| event.id);
-    print_events(out, page.events)?;
-    if !wanted.follow {
-        return Ok(());
+    let last = page.events.first().map(|event| event.id);
+    for event in page.events.into_iter().rev() {
+        print_event(out, &event)?;
     }
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let new = events_after(client, service, last).await?;
-        last = new.first().map_or(last, |event| event.id);
-        print_events(out, new)?;
-    }
+    if wanted.follow { follow::events(client, out, service, last).await } else { Ok(()) }
 }
 
 async fn check_name(client: &Client, id: &str) -> Result<(), Failure> {
@@ -123,33 +116,12 @@ async fn check_name(client: &Client, id: &str) -> Result<(), Failure> {
     }
 }
 
-/// All events after `last`, newest first, however many pages they are.
-async fn events_after(client: &Client, service: Option<&str>, last: i64) -> Result<Vec<Event>, Failure> {
-    let (after, mut before, mut all) = (last.to_string(), None::<String>, Vec::new());
-    loop {
-        let mut query = vec![("limit", "1000"), ("after", after.as_str())];
-        query.extend(service.map(|id| ("service", id)));
-        query.extend(before.as_deref().map(|before| ("before", before)));
-        let page: Events = client.get(&["events"], &query).await?.read()?;
-        all.extend(page.events);
-        match page.next_before {
-            Some(next) => before = Some(next.to_string()),
-            None => return Ok(all),
-        }
+pub(super) fn print_event(out: &mut Out, event: &Event) -> Result<(), Failure> {
+    if out.json {
+        return out.value(event);
     }
-}
-
-/// Oldest first, as a log is read.
-fn print_events(out: &mut Out, events: Vec<Event>) -> Result<(), Failure> {
-    for event in events.into_iter().rev() {
-        if out.json {
-            out.value(&event)?;
-        } else {
-            let line = render_event(&event, &TimeZone::system(), out.style);
-            out.line(&line)?;
-        }
-    }
-    Ok(())
+    let line = render_event(event, &TimeZone::system(), out.style);
+    out.line(&line)
 }
 
 fn render_event(event: &Event, zone: &TimeZone, style: Style) -> String {

@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub groups: Arc<BTreeMap<Id, Vec<Id>>>,
     /// Everything is being stopped.
     pub leaving: bool,
+    /// Which of the pictures of this daemon it is; set by who publishes it.
+    pub version: u64,
 }
 
 /// One service at one moment.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::access::Caller;
 use super::dto;
-use crate::control::{AlertRow, Changed, EventRow, MetricPoint, ReloadReport, Spread};
+use crate::control::{AlertRow, Changed, EventRow, LogEntry, MetricPoint, ReloadReport, Spread};
 use crate::core::plan::{Id, Probe, ServicePlan};
 use crate::core::sample::{Host, Sample};
 use crate::core::snapshot::{ServiceView, State};
@@ -67,6 +67,14 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         since: time(view.since),
         flapping: view.flapping.is_some(),
         flapping_reason: view.flapping.clone(),
+    }
+}
+
+pub(super) fn reading(sample: &Sample) -> dto::Reading {
+    dto::Reading {
+        cpu_percent: sample.cpu_percent.map(short),
+        memory_mb: sample.memory.map(mebibytes),
+        tasks: sample.tasks,
     }
 }
 
@@ -147,6 +155,17 @@ pub(super) fn alert(mut row: AlertRow, caller: Caller) -> dto::Alert {
         created_at: time(row.created_at),
         acknowledged_at: row.acknowledged_at.map(time),
         resolved_at: row.resolved_at.map(time),
+    }
+}
+
+pub(super) fn log_line(entry: LogEntry) -> dto::LogLine {
+    dto::LogLine {
+        timestamp: time(entry.at),
+        priority: entry.priority,
+        message: entry.message,
+        pid: entry.pid,
+        unit: entry.unit,
+        cursor: entry.cursor,
     }
 }
 

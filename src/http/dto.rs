@@ -284,6 +284,85 @@ pub struct Alerts {
     pub alerts: Vec<Alert>,
 }
 
+/// The first message of a stream: `hello`. Events after its id follow, then everything as it is, then `ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The events after the id that was given follow. `false`: events from now on.
+    pub resumed: bool,
+    /// How many services there are.
+    pub services: usize,
+    /// Of the program.
+    pub version: String,
+    /// Its process; another one than before: the daemon was started anew.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: String,
+}
+
+/// Events are missing in the stream (`resync`): what is known otherwise follows anew, then `ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resync {
+    /// Why, and what helps.
+    pub reason: String,
+    /// So many messages, where that is known.
+    pub missed: Option<u64>,
+}
+
+/// A service that is gone (`removed`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Which.
+    pub id: String,
+}
+
+/// A round of measuring (`metrics`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Readings {
+    /// When.
+    pub timestamp: String,
+    /// By id; those that run.
+    pub services: BTreeMap<String, Reading>,
+}
+
+/// What one service uses. `null` where not measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// MiB.
+    pub memory_mb: Option<f64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+}
+
+/// Answer of `GET services/<id>/logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// Oldest first.
+    pub entries: Vec<LogLine>,
+    /// `before` for the page of older ones; `null` where there is none.
+    pub next_before: Option<String>,
+    /// `after` for the page of newer ones, or for following; `null` where this page is empty.
+    pub next_after: Option<String>,
+}
+
+/// A line of the journal, and the data of a `line` message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When the journal received it.
+    pub timestamp: String,
+    /// syslog's, 0 (emergency) to 7 (debug).
+    pub priority: Option<u8>,
+    /// The text, at most 64 KiB of it, values of the service's environment as `***`.
+    pub message: String,
+    /// Of the process that wrote it.
+    pub pid: Option<u32>,
+    /// Its unit: the service's, systemd's own, the supervisor's.
+    pub unit: Option<String>,
+    /// Its place in the journal.
+    pub cursor: String,
+}
+
 /// Answer of `GET summary`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {

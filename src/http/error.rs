@@ -11,6 +11,9 @@ use crate::core::plan::Id;
 use crate::core::snapshot::State;
 use crate::spelling::nearest_name;
 
+/// Seconds after which it is worth asking again where an answer is 503.
+const RETRY_AFTER: &str = "5";
+
 /// An answer that is an error. Boxed: it is the rare half of every handler's result.
 #[derive(Debug)]
 pub(super) struct ApiError(Box<ProblemDocument>);
@@ -84,6 +87,16 @@ impl ApiError {
         error
     }
 
+    /// All of `most` streams are taken.
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_streams",
+            "Too many streams",
+            format!("{most} streams are open, which is the most; close some, or ask again later"),
+        )
+    }
+
     /// The configuration is wrong.
     pub(super) fn bad_config(errors: Vec<Problem>) -> Self {
         let mut error = Self::new(
@@ -130,6 +143,9 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(self.0)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
         response
     }
 }

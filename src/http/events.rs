@@ -26,7 +26,6 @@ pub(super) struct Wanted {
     kind: Option<String>,
     since: Option<String>,
     before: Option<i64>,
-    after: Option<i64>,
 }
 
 pub(super) async fn list(
@@ -62,5 +61,5 @@ fn check(wanted: Wanted) -> Result<EventQuery, ApiError> {
         .transpose()
         .map_err(|_| bad("since has to be a time such as 2026-01-31T08:15:00Z".into()))?
         .map(|at| Wall(at.as_millisecond()));
-    Ok(EventQuery { service, kind, since, before: wanted.before, after: wanted.after, limit })
+    Ok(EventQuery { service, kind, since, before: wanted.before, after: None, limit })
 }

@@ -16,14 +16,17 @@ mod budget;
 mod convert;
 pub mod dto;
 mod error;
+mod etag;
 mod events;
 mod extract;
 mod headers;
+mod logs;
 mod metrics;
 mod orders;
 pub(crate) mod schedule;
 mod serve;
 mod services;
+mod stream;
 mod summary;
 mod supervisor;
 mod tcp;
@@ -32,9 +35,9 @@ mod token;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 use crate::control::Control;
 
@@ -55,6 +58,7 @@ pub fn router(control: Control) -> Router {
         .route("/reset", post(orders::reset))
         .route("/signal", post(orders::signal))
         .route("/health", get(services::health))
+        .route("/logs", get(logs::logs))
         .route("/metrics", get(metrics::series));
     let group = Router::new()
         .route("/start", post(orders::start_group))
@@ -70,6 +74,7 @@ pub fn router(control: Control) -> Router {
         .route("/alerts", get(alerts::list))
         .route("/alerts/{number}/ack", post(alerts::acknowledge))
         .route("/summary", get(summary::summary))
+        .route("/stream", get(stream::open))
         .route("/reload", post(supervisor::reload))
         .route("/shutdown", post(supervisor::shutdown))
         .route("/token/rotate", post(token::rotate));
@@ -79,5 +84,6 @@ pub fn router(control: Control) -> Router {
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::map_response(headers::secure))
+        .layer(Extension(stream::Streams::new(control.clone())))
         .with_state(control)
 }

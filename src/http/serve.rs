@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -37,6 +38,9 @@ pub(super) const HEADER_TIME: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 /// Until the next try, when there are no descriptors or no memory for a connection: it can only get better.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// For a stream, which has said what it had to say.
+const STREAM_GRACE: Duration = Duration::from_millis(300);
 
 /// Who is at the other end. The connect info of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +81,7 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, slot)) => {
                 let (router, ending) = (router.clone(), ending.clone());
-                tasks.spawn(async move {
-                    socket_connection(stream, router, ending, header_time).await;
-                    drop(slot);
-                });
+                tasks.spawn(socket_connection(stream, router, ending, header_time, Slot::new(slot)));
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket could not accept a connection; trying again in 200 ms");
@@ -144,15 +145,49 @@ impl Ending {
 async fn accept(
     listener: &UnixListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(UnixStream, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, slot))
 }
 
-async fn socket_connection(stream: UnixStream, router: Router, ending: Ending, header_time: Duration) {
+/// A connection's share of [`CONNECTIONS`]. A stream, which has a bound of its own, gives it back. Over TCP there is
+/// none to give back: there the budget of connections counts streams too.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot(Arc<Share>);
+
+#[derive(Debug, Default)]
+struct Share {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    stream: AtomicBool,
+}
+
+impl Slot {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Share { permit: Mutex::new(Some(permit)), stream: AtomicBool::new(false) }))
+    }
+
+    /// Whether this connection is a stream.
+    fn is_released(&self) -> bool {
+        self.0.stream.load(Ordering::Relaxed)
+    }
+
+    /// This connection is a stream: another one is let in, though this one goes on.
+    pub(super) fn release(&self) {
+        self.0.stream.store(true, Ordering::Relaxed);
+        drop(self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+async fn socket_connection(
+    stream: UnixStream,
+    router: Router,
+    ending: Ending,
+    header_time: Duration,
+    slot: Slot,
+) {
     let peer = Peer::Socket { uid: stream.peer_cred().ok().map(|cred| cred.uid()) };
-    connection(stream, peer, ending, header_time, |request| answer(router.clone(), request)).await;
+    connection(stream, peer, ending, header_time, slot, |request| answer(router.clone(), request)).await;
 }
 
 /// Serves one connection to its end.
@@ -161,10 +196,12 @@ pub(super) async fn connection<F: Future<Output = Response>>(
     peer: Peer,
     ending: Ending,
     header_time: Duration,
+    slot: Slot,
     answer: impl Fn(Request) -> F,
 ) {
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(slot.clone());
         let answered = answer(request.map(axum::body::Body::new));
         async move { Ok::<_, Infallible>(answered.await) }
     });
@@ -179,6 +216,7 @@ pub(super) async fn connection<F: Future<Output = Response>>(
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = ending.now.cancelled() => return,
+                () = tokio::time::sleep(STREAM_GRACE), if slot.is_released() => return,
             }
         }
     };

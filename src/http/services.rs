@@ -2,20 +2,26 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::extract::Known;
-use super::{convert, dto, metrics};
+use super::{convert, dto, etag, metrics};
 use crate::control::{Control, EventQuery};
 
 /// Events in the detail of a service.
 const RECENT_EVENTS: u32 = 10;
 
-pub(super) async fn status(State(control): State<Control>) -> Json<dto::Status> {
+pub(super) async fn status(State(control): State<Control>, headers: HeaderMap) -> Response {
     let (snapshot, about, now) = (control.snapshot(), control.about(), convert::now_mono());
+    let tag = etag::tag(&control, snapshot.version, "");
+    if let Some(unchanged) = etag::unchanged(&headers, &tag) {
+        return unchanged;
+    }
     let up = convert::now_wall().0.saturating_sub(about.started_at.0);
-    Json(dto::Status {
+    let status = dto::Status {
         supervisor: dto::Supervisor {
             version: about.version.into(),
             pid: std::process::id(),
@@ -30,7 +36,8 @@ pub(super) async fn status(State(control): State<Control>) -> Json<dto::Status> 
             .iter()
             .map(|(id, view)| (id.to_string(), convert::service(view, now)))
             .collect(),
-    })
+    };
+    etag::tagged(tag, &status)
 }
 
 pub(super) async fn one(

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
 
 use super::access::Caller;
 use super::supervisor::{Trouble, trouble};
-use super::{convert, dto};
+use super::{convert, dto, etag};
 use crate::control::{AlertQuery, Control, EventQuery};
 use crate::core::action::EntryKind;
 use crate::core::time::Wall;
@@ -17,8 +18,15 @@ const SHOWN: u32 = 10;
 const DAY_MS: i64 = 86_400_000;
 
 /// The past may be unreadable (disk full, database locked); the present is shown all the same.
-pub(super) async fn summary(State(control): State<Control>, caller: Caller) -> Json<dto::Summary> {
-    let snapshot = control.snapshot();
+pub(super) async fn summary(State(control): State<Control>, caller: Caller, headers: HeaderMap) -> Response {
+    let (changes, snapshot) = (*control.history().changes().borrow(), control.snapshot());
+    // Rows of other programs, and what is more than 24 h ago, are seen within a minute.
+    let minute = convert::now_wall().0 / 60_000;
+    let more = format!("-{}-{}-{minute}", changes.events, changes.alerts);
+    let tag = etag::tag(&control, snapshot.version, &more);
+    if let Some(unchanged) = etag::unchanged(&headers, &tag) {
+        return unchanged;
+    }
     let views = || snapshot.services.values();
     let mut states = BTreeMap::new();
     let mut health = BTreeMap::new();
@@ -40,7 +48,7 @@ pub(super) async fn summary(State(control): State<Control>, caller: Caller) -> J
     };
     let cpu = views().filter_map(|view| view.usage?.cpu_percent).reduce(|a, b| a + b);
     let memory = views().filter_map(|view| view.usage?.memory).reduce(u64::saturating_add);
-    Json(dto::Summary {
+    let summary = dto::Summary {
         services: snapshot.services.len(),
         states,
         health,
@@ -53,5 +61,6 @@ pub(super) async fn summary(State(control): State<Control>, caller: Caller) -> J
         restarts_24h: restarts.ok(),
         recent_events: events.unwrap_or_default().into_iter().map(convert::event).collect(),
         open_alerts: alerts.unwrap_or_default().into_iter().map(|row| convert::alert(row, caller)).collect(),
-    })
+    };
+    etag::tagged(tag, &summary)
 }

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::access::{Caller, Client, Gate, Grants, Rules};
 use super::budget::{Budget, Place};
 use super::headers;
-use super::serve::{ACCEPT_PAUSE, Ending, HEADER_TIME, Peer, answer, connection};
+use super::serve::{ACCEPT_PAUSE, Ending, HEADER_TIME, Peer, Slot, answer, connection};
 use crate::core::time::Human;
 
 /// Connections that wait to be accepted.
@@ -284,7 +284,8 @@ async fn talk(
     let grants = Grants::default();
     let peer = Peer::Tcp { address: from };
     let answer = |request| guarded(shared, from, &grants, place, request);
-    let mut connection = pin!(connection(stream, peer, ending.clone(), shared.header_time, answer));
+    let mut connection =
+        pin!(connection(stream, peer, ending.clone(), shared.header_time, Slot::default(), answer));
     tokio::select! {
         () = connection.as_mut() => {}
         () = shared.gate.revoked(&grants) => {

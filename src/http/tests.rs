@@ -15,8 +15,9 @@ use tower::ServiceExt;
 
 use crate::config::Problem;
 use crate::control::{
-    About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, MetricPoint,
-    MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
+    About, AlertQuery, AlertRow, Changed, Changes, Control, EventQuery, EventRow, History, HistoryError,
+    LogEntry, LogError, LogQuery, LogTail, Logs, MetricPoint, MetricQuery, MetricRow, ReloadReport,
+    Request as Asked, Spread,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -24,6 +25,7 @@ use crate::core::plan::*;
 use crate::core::sample::Host;
 use crate::core::snapshot::{Health, ProbeView, ServiceView, Snapshot, State};
 use crate::core::time::{Mono, Wall};
+use crate::ring::Ring;
 use crate::token::Role;
 
 fn id(text: &str) -> Id {
@@ -117,6 +119,14 @@ impl History for Past {
         self.2.lock().unwrap().extend(rows);
     }
 
+    fn changes(&self) -> watch::Receiver<Changes> {
+        watch::Sender::new(Changes::default()).subscribe()
+    }
+
+    fn flushed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     fn alerts(&self, query: AlertQuery) -> BoxFuture<'_, Result<Vec<AlertRow>, HistoryError>> {
         let mut rows = vec![alert_row(7)];
         if query.all {
@@ -128,6 +138,53 @@ impl History for Past {
 
     fn count(&self, _: EntryKind, _: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {
         Box::pin(async { Ok(5) })
+    }
+}
+
+/// A journal of 500 lines of everybody; `denied` is not to be read.
+struct Journal;
+
+fn log_entry(n: u64) -> LogEntry {
+    LogEntry {
+        at: Wall(i64::try_from(n).unwrap()),
+        priority: Some(u8::try_from(n % 8).unwrap()),
+        message: format!("line {n}"),
+        pid: Some(7),
+        unit: Some("supervisor-web.service".into()),
+        cursor: format!("s=a;i={n:x};t=1"),
+    }
+}
+
+impl Logs for Journal {
+    fn lines(&self, query: LogQuery) -> BoxFuture<'_, Result<Vec<LogEntry>, LogError>> {
+        let denied = query.plan.id == id("bad");
+        let number = |cursor: &Option<String>| {
+            let hex = cursor.as_ref()?.strip_prefix("s=a;i=")?.split(';').next()?.to_owned();
+            u64::from_str_radix(&hex, 16).ok()
+        };
+        let all =
+            (number(&query.after).map_or(1, |n| n + 1)..number(&query.before).unwrap_or(501)).map(log_entry);
+        let lines = query.lines as usize;
+        let found: Vec<LogEntry> = match query.after {
+            Some(_) => all.take(lines).collect(),
+            None => {
+                all.skip((number(&query.before).unwrap_or(501) as usize - 1).saturating_sub(lines)).collect()
+            }
+        };
+        Box::pin(
+            async move { if denied { Err(LogError::Denied("join the group".into())) } else { Ok(found) } },
+        )
+    }
+
+    /// Begins a little before the end of what is there.
+    fn follow(&self, _: Arc<ServicePlan>) -> Result<LogTail, LogError> {
+        let ring = Ring::new(100, 10_000);
+        let tail = ring.tail();
+        for n in [498, 499, 500, 501, 508] {
+            ring.push(Ok(log_entry(n)), 10);
+        }
+        ring.close();
+        Ok(LogTail { tail, hold: ring })
     }
 }
 
@@ -178,7 +235,8 @@ pub(crate) fn world() -> World {
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
     let host =
         Host { cores: 2, cpu_percent: 51.25, memory: 4 << 30, memory_used: 1 << 30, load: [0.5, 0.25, 0.0] };
-    let control = Control::new(requests, snapshots, show, Arc::new(about), Arc::new(past.clone()))
+    let (history, journal) = (Arc::new(past.clone()), Arc::new(Journal));
+    let control = Control::new(requests, snapshots, show, Arc::new(about), history, journal)
         .with_host(watch::channel(Some(host)).1);
     World { router: super::router(control), asked, past, snapshot }
 }
@@ -577,8 +635,7 @@ async fn events_are_paged_and_filtered() {
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next_before"]), (2, &json!(8)));
     let (_, page) = world.get("/api/supervisor/events?limit=5").await;
     assert_eq!(page["next_before"], Value::Null, "a short page is the last");
-    let path =
-        "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7&after=3";
+    let path = "/api/supervisor/events?service=web&type=service_failed&since=1970-01-01T00:00:01Z&before=7";
     assert_eq!(world.get(path).await.0, 200);
     let last = world.past.0.lock().unwrap().pop().unwrap();
     assert_eq!(
@@ -588,10 +645,112 @@ async fn events_are_paged_and_filtered() {
             kind: Some(crate::core::action::EntryKind::ServiceFailed),
             since: Some(Wall(1000)),
             before: Some(7),
-            after: Some(3),
+            after: None,
             limit: 50
         }
     );
+}
+
+#[tokio::test]
+async fn logs_are_paged_both_ways_and_checked() {
+    let world = world();
+    let path = "/api/supervisor/services/web/logs";
+    let (status, page) =
+        world.get(&format!("{path}?lines=2&grep=x&priority=err&since=1970-01-01T00:00:01Z")).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        page["entries"][1],
+        json!({"timestamp": "1970-01-01T00:00:00.500Z", "priority": 4, "message": "line 500", "pid": 7,
+               "unit": "supervisor-web.service", "cursor": "s=a;i=1f4;t=1"})
+    );
+    let mut before = page["next_before"].as_str().unwrap().to_owned();
+    for expected in ["line 497", "line 495"] {
+        let (_, page) = world.get(&format!("{path}?lines=2&before={before}")).await;
+        assert_eq!(page["entries"][0]["message"], expected);
+        before = page["next_before"].as_str().unwrap().to_owned();
+    }
+    let (_, page) = world.get(&format!("{path}?lines=3&after=s=a;i=1f2;t=1")).await;
+    assert_eq!(
+        (page["entries"].as_array().unwrap().len(), &page["next_after"]),
+        (2, &json!("s=a;i=1f4;t=1"))
+    );
+    let (_, page) = world.get(&format!("{path}?before=s=a;i=3;t=1")).await;
+    assert_eq!(page["next_before"], Value::Null, "a short page is the first");
+    for bad in [
+        "lines=0",
+        "lines=1001",
+        "since=x",
+        "priority=8",
+        "priority=loud",
+        "before=",
+        "after=a%20b",
+        "x=1",
+        "before=a&after=b",
+        "before=a&follow=true",
+    ] {
+        assert_eq!(world.get(&format!("{path}?{bad}")).await.0, 400, "{bad}");
+    }
+    assert_eq!(world.get(&format!("{path}?grep={}", "x".repeat(300))).await.0, 400);
+    for follow in ["", "?follow=true"] {
+        let (status, kind, body) =
+            world.ask("GET", &format!("/api/supervisor/services/bad/logs{follow}")).await;
+        assert_eq!((status.as_u16(), kind.as_str()), (403, "application/problem+json"));
+        assert_eq!(body["detail"], "join the group");
+    }
+}
+
+#[tokio::test]
+async fn followed_logs_go_on_from_a_cursor_without_a_line_twice() {
+    let world = world();
+    let seen = async |query: &str, last: Option<&str>| {
+        let uri = format!("/api/supervisor/services/web/logs?follow=true{query}");
+        let mut request = Request::builder().uri(uri);
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(!text.contains("event: line\nid: \n"));
+        let number = |line: &str| line.split("line ").nth(1)?.split('"').next()?.parse::<u64>().ok();
+        text.lines().filter(|line| line.starts_with("data: ")).filter_map(number).collect::<Vec<_>>()
+    };
+    assert_eq!(seen("&lines=2", None).await, [499, 500, 501, 508]);
+    assert_eq!(seen("&lines=0", None).await, [501, 508]);
+    assert_eq!(seen("", Some("s=a;i=1f3;t=1")).await, [500, 501, 508]);
+    let whole: Vec<u64> = (2..=501).chain([508]).collect();
+    assert_eq!(seen("&after=s=a;i=99;t=1", Some("s=a;i=1;t=1")).await, whole, "in pages");
+    assert_eq!(seen("&lines=1&priority=4", None).await, [500, 508], "501 is less urgent");
+    assert_eq!(seen("&lines=1&grep=LINE", None).await, [500], "capitals are meant");
+    assert_eq!(seen("&lines=1&grep=e%20508", None).await, [500, 508]);
+}
+
+#[tokio::test]
+async fn who_has_the_newest_picture_gets_no_other() {
+    let world = world();
+    let ask = async |path: &str, tag: Option<&str>| {
+        let mut request = Request::builder().uri(path);
+        if let Some(tag) = tag {
+            request = request.header("If-None-Match", tag);
+        }
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+        let (status, body) = (response.status().as_u16(), response.into_body());
+        (status, tag, axum::body::to_bytes(body, 1 << 20).await.unwrap().len())
+    };
+    for path in ["/api/supervisor/status", "/api/supervisor/summary"] {
+        let (status, tag, size) = ask(path, None).await;
+        assert!(status == 200 && size > 100 && tag.starts_with("W/\""), "{status} {tag} {size}");
+        let strong = tag.trim_start_matches("W/").to_owned();
+        for known in [&tag, &strong, &format!("\"other\", {tag}"), "*"] {
+            assert_eq!(ask(path, Some(known)).await, (304, tag.clone(), 0), "{known}");
+        }
+        assert_eq!(ask(path, Some("\"other\"")).await.0, 200);
+        world.snapshot.send_modify(|snapshot| Arc::make_mut(snapshot).version += 1);
+        let (status, newer, _) = ask(path, Some(&tag)).await;
+        assert!(status == 200 && newer != tag, "{path}");
+    }
 }
 
 #[tokio::test]

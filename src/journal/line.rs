@@ -49,6 +49,7 @@ pub(super) fn parse(json: &[u8]) -> Option<LogLine> {
         message,
         priority: number(&fields, "PRIORITY").filter(|priority| *priority <= 7),
         pid: number(&fields, "_PID"),
+        unit: text(&fields, "_SYSTEMD_USER_UNIT").or_else(|| text(&fields, "_SYSTEMD_UNIT")),
         cursor: text(&fields, "__CURSOR")?,
     })
 }

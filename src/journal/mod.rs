@@ -6,16 +6,17 @@ mod line;
 mod process;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use crate::control::holds;
 use crate::core::Wall;
 use crate::core::event::InvocationId;
 use crate::core::plan::Id;
 use crate::place::Scope;
 
 pub use end::Ended;
-pub use process::Follow;
 use process::Order;
+pub use process::{Follow, matches};
 
 /// Lines of one answer at most, whatever is asked for.
 pub const MAX_LINES: u32 = 10_000;
@@ -40,8 +41,14 @@ pub struct LogRequest {
     pub lines: u32,
     /// Not older than this.
     pub since: Option<Wall>,
-    /// Only lines that match this expression (PCRE2, as `journalctl --grep`; lower case matches any case).
-    pub grep: Option<String>,
+    /// Older than this.
+    pub until: Option<Wall>,
+    /// Only lines that hold this text; in small letters it stands for capitals too.
+    pub text: Option<String>,
+    /// Only lines at least as urgent as this, 0 to 7.
+    pub priority: Option<u8>,
+    /// Only lines before the one with this [`LogLine::cursor`]. Not together with `after`.
+    pub before: Option<String>,
     /// Only lines after the one with this [`LogLine::cursor`].
     pub after: Option<String>,
 }
@@ -58,6 +65,8 @@ pub struct LogLine {
     pub priority: Option<u8>,
     /// Of the process that wrote it.
     pub pid: Option<u32>,
+    /// Its unit.
+    pub unit: Option<String>,
     /// Its place in the journal, for [`LogRequest::after`].
     pub cursor: String,
 }
@@ -78,16 +87,32 @@ pub enum JournalError {
 
 /// The lines that are there, oldest first.
 pub async fn query(scope: Scope, request: &LogRequest) -> Result<Vec<LogLine>, JournalError> {
+    match lines(scope, request, true).await {
+        // Not every journalctl can search; then we do, more slowly.
+        Err(JournalError::Failed(said)) if said.contains("without pattern matching") => {
+            lines(scope, request, false).await
+        }
+        other => other,
+    }
+}
+
+/// `searches`: journalctl looks for the text.
+async fn lines(scope: Scope, request: &LogRequest, searches: bool) -> Result<Vec<LogLine>, JournalError> {
     let wanted = request.lines.min(MAX_LINES) as usize;
     if wanted == 0 {
         return Ok(Vec::new());
     }
     let order = if request.after.is_some() { Order::Forward } else { Order::Backward };
-    let mut child = process::Journalctl::spawn(&process::query_args(scope, request, order))?;
+    let mut child = process::Journalctl::spawn(&process::query_args(scope, request, order, searches))?;
     let read = async {
         let (mut lines, mut bytes) = (Vec::new(), 0);
         while let Some(line) = child.next_line().await? {
-            if request.since.is_some_and(|since| line.at < since) {
+            let (early, late) = (request.is_early(&line), request.is_late(&line));
+            if early && order == Order::Backward || late && order == Order::Forward {
+                return Ok((lines, None));
+            }
+            let text = request.text.as_ref().filter(|_| !searches);
+            if early || late || text.is_some_and(|text| !holds(&line.message, text)) {
                 continue;
             }
             bytes += line.message.len();
@@ -112,15 +137,20 @@ pub async fn query(scope: Scope, request: &LogRequest) -> Result<Vec<LogLine>, J
     }
 }
 
-/// The lines that are there, oldest first, then those that come, without a gap between.
-pub async fn follow(scope: Scope, request: &LogRequest) -> Result<Follow, JournalError> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = Wall(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    let there = query(scope, request).await?;
-    let after = there.last().map(|line| line.cursor.clone()).or_else(|| request.after.clone());
-    let rest = LogRequest { since: request.since.max(Some(now)), after, ..request.clone() };
-    let child = process::Journalctl::spawn(&process::query_args(scope, &rest, Order::Follow))?;
-    Ok(Follow::new(there, child))
+/// Lines after the cursor, or since that time, and those that come. `lines`, `text` and the like are not looked at.
+pub fn follow(scope: Scope, request: &LogRequest) -> Result<Follow, JournalError> {
+    let all = LogRequest { text: None, priority: None, before: None, ..request.clone() };
+    Ok(Follow::new(process::Journalctl::spawn(&process::query_args(scope, &all, Order::Follow, false))?))
+}
+
+impl LogRequest {
+    fn is_early(&self, line: &LogLine) -> bool {
+        self.since.is_some_and(|since| line.at < since)
+    }
+
+    fn is_late(&self, line: &LogLine) -> bool {
+        self.until.is_some_and(|until| line.at >= until)
+    }
 }
 
 /// How that run ended, if the journal knows. Takes 2 s at most.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{JournalError, LogLine, LogRequest, MAX_LINES, line};
 use crate::core::Wall;
+use crate::core::plan::Id;
 use crate::place::Scope;
 
 /// Longest JSON line, in bytes: a message of unprintable bytes takes up to five for each. Longer ones are passed over.
@@ -20,30 +21,24 @@ const CORE_DUMP: &str = "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1";
 
 /// A followed journal. Dropping it ends the journalctl behind it.
 #[derive(Debug)]
-pub struct Follow {
-    there: std::vec::IntoIter<LogLine>,
-    child: Option<Journalctl>,
-}
+pub struct Follow(Option<Journalctl>);
 
 impl Follow {
-    pub(super) fn new(there: Vec<LogLine>, child: Journalctl) -> Self {
-        Self { there: there.into_iter(), child: Some(child) }
+    pub(super) fn new(child: Journalctl) -> Self {
+        Self(Some(child))
     }
 
     /// The next line, when there is one; `None` after journalctl ended. May be dropped while it waits, and called again.
     pub async fn next(&mut self) -> Option<Result<LogLine, JournalError>> {
-        if let Some(line) = self.there.next() {
-            return Some(Ok(line));
-        }
-        match self.child.as_mut()?.next_line().await {
+        match self.0.as_mut()?.next_line().await {
             Ok(Some(line)) => return Some(Ok(line)),
             Ok(None) => {}
             Err(error) => {
-                self.child = None;
+                self.0 = None;
                 return Some(Err(error));
             }
         }
-        match self.child.take()?.finish().await {
+        match self.0.take()?.finish().await {
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         }
@@ -78,19 +73,22 @@ pub(super) enum Order {
 }
 
 /// Which entries: those of the unit's processes, of systemd about it, and of the supervisor about the service.
-pub(super) fn query_args(scope: Scope, request: &LogRequest, order: Order) -> Vec<String> {
+/// `searches`: journalctl looks for the text.
+pub(super) fn query_args(scope: Scope, request: &LogRequest, order: Order, searches: bool) -> Vec<String> {
     // Nulls for large fields without `--all`; and remarks tell why nothing is shown.
     let mut args: Vec<String> = ["--output=json", "--no-pager", "--all"].map(String::from).into();
-    args.push("--output-fields=MESSAGE,PRIORITY,_PID".into());
+    args.push("--output-fields=MESSAGE,PRIORITY,_PID,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT".into());
     match order {
-        Order::Backward => {
-            args.extend(["--reverse".into(), format!("--lines={}", request.lines.min(MAX_LINES))])
-        }
+        Order::Backward => args.push("--reverse".into()),
         Order::Forward => {}
         Order::Follow => args.extend(["--follow".into(), "--no-tail".into()]),
     }
-    match (&request.after, request.since) {
-        // journalctl takes only one of them.
+    // Lines are counted here too; where nothing else is asked for, journalctl need not look at more.
+    if order == Order::Backward && request.before.is_none() && request.until.is_none() {
+        args.push(format!("--lines={}", request.lines.min(MAX_LINES)));
+    }
+    match (request.before.as_ref().or(request.after.as_ref()), request.since) {
+        // journalctl takes only one of them. "After" is in the order in which it goes.
         (Some(cursor), _) => args.push(format!("--after-cursor={cursor}")),
         (None, Some(Wall(millis))) => {
             let (seconds, rest) = (millis.max(0) / 1000, millis.max(0) % 1000);
@@ -98,8 +96,22 @@ pub(super) fn query_args(scope: Scope, request: &LogRequest, order: Order) -> Ve
         }
         (None, None) => {}
     }
-    args.extend(request.grep.as_ref().map(|pattern| format!("--grep={pattern}")));
-    let (unit, service) = (&request.unit, &request.service);
+    let text = request.text.as_ref().filter(|_| searches);
+    args.extend(text.map(|text| format!("--grep={}", literal(text))));
+    args.extend(request.priority.map(|least| format!("--priority={least}")));
+    args.extend(matches(scope, &request.unit, &request.service));
+    args
+}
+
+/// For PCRE2: a text that stands for itself.
+fn literal(text: &str) -> String {
+    let escaped = |c: char| c.is_ascii_punctuation().then_some('\\').into_iter().chain([c]);
+    text.chars().flat_map(escaped).collect()
+}
+
+/// The terms for journalctl that choose the lines of a service, of systemd about its unit, and of the supervisor about
+/// the service.
+pub fn matches(scope: Scope, unit: &str, service: &Id) -> Vec<String> {
     let uid = nix::unistd::geteuid();
     // Anybody may write lines with any field that has no underscore in front: hence the writer's uid or pid.
     let alternatives = match scope {
@@ -118,8 +130,7 @@ pub(super) fn query_args(scope: Scope, request: &LogRequest, order: Order) -> Ve
             format!("_UID={uid} SUPERVISOR_SERVICE={service}"),
         ],
     };
-    args.extend(alternatives.join(" + ").split(' ').map(String::from));
-    args
+    alternatives.join(" + ").split(' ').map(String::from).collect()
 }
 
 /// `work`, or the word that it took too long; what it holds is dropped then, and with it journalctl ended.
@@ -163,7 +174,14 @@ impl Journalctl {
                 Some(Text::TooLong) => {
                     if let Some((at, cursor)) = self.last.clone() {
                         let message = "[a line of more than 1 MiB is left out here]".into();
-                        return Ok(Some(LogLine { at, message, priority: None, pid: None, cursor }));
+                        return Ok(Some(LogLine {
+                            at,
+                            message,
+                            priority: None,
+                            pid: None,
+                            unit: None,
+                            cursor,
+                        }));
                     }
                 }
                 None => return Ok(None),

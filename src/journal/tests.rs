@@ -17,7 +17,10 @@ fn request(service: &str) -> LogRequest {
         unit: format!("supervisor-{service}.service"),
         lines: 100,
         since: None,
-        grep: None,
+        until: None,
+        text: None,
+        priority: None,
+        before: None,
         after: None,
     }
 }
@@ -56,7 +59,7 @@ async fn a_reader_that_is_dropped_while_it_waits_loses_nothing() {
     let go = folder.path().join("go");
     let start = entry("a").replace("echo '", "printf '").replace("\"}'", "'");
     let wait = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
-    let mut follow = Follow::new(Vec::new(), script(&format!("{start}; {wait}; {}", r#"echo '"}'"#)));
+    let mut follow = Follow::new(script(&format!("{start}; {wait}; {}", r#"echo '"}'"#)));
     // Long enough for the first half of the line to be read before the wait is given up.
     let half = tokio::time::timeout(Duration::from_millis(200), follow.next()).await;
     assert!(half.is_err(), "{half:?}");
@@ -117,14 +120,13 @@ fn words_of_the_user_stay_arguments() {
     let odd = LogRequest {
         lines: u32::MAX,
         since: Some(Wall(1_700_000_000_045)),
-        grep: Some("--user; $(x) y".into()),
+        text: Some("--user; $(x) y".into()),
         after: Some("s=1 + _UID=0".into()),
         ..request("a-b")
     };
-    let args = process::query_args(Scope::System, &odd, Order::Backward);
+    let args = process::query_args(Scope::System, &odd, Order::Forward, true);
     for expected in [
-        "--lines=10000",
-        "--grep=--user; $(x) y",
+        r"--grep=\-\-user\; \$\(x\) y",
         "--after-cursor=s=1 + _UID=0",
         "_SYSTEMD_UNIT=supervisor-a-b.service",
         "UNIT=supervisor-a-b.service",

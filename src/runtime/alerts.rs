@@ -7,17 +7,15 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 
-use super::clock;
+use super::{clock, logs};
 use crate::control::{Acknowledged, AlertQuery, History};
 use crate::core::action::{Entry, EntryKind, Level};
 use crate::core::alert::AlertKey;
-use crate::core::plan::{Id, Probe, ServicePlan};
-use crate::environment_file;
+use crate::core::plan::{Id, ServicePlan};
 use crate::journal::{self, LogRequest};
 use crate::mask::Mask;
 use crate::place::Scope;
 use crate::store::Store;
-use crate::systemd::name;
 
 /// Lines of the log in an alert.
 const LINES: u32 = 20;
@@ -29,7 +27,6 @@ const READERS: usize = 2;
 const WAITING: usize = 64;
 /// What a service wrote in its last moment needs a moment to get into the journal.
 const SETTLE: Duration = Duration::from_millis(300);
-
 /// Adds logs to alerts, a few at a time.
 #[derive(Debug)]
 pub struct Logs {
@@ -69,43 +66,10 @@ impl Logs {
 
 /// The end of the log of a service, without secrets.
 async fn lines(scope: Scope, plan: &ServicePlan) -> Result<Vec<String>, String> {
-    let request = LogRequest {
-        service: plan.id.clone(),
-        unit: name::service_unit(&plan.id),
-        lines: LINES,
-        since: None,
-        grep: None,
-        after: None,
-    };
+    let request = LogRequest { lines: LINES, ..logs::request(plan) };
     let found = journal::query(scope, &request).await.map_err(|error| error.to_string())?;
-    let mask = mask(plan).await?;
+    let mask = logs::mask(plan).await?;
     Ok(found.into_iter().map(|line| shown(line.message, &mask)).collect())
-}
-
-/// Hides what the configuration and the `environment_file` hold. Fails where that file cannot be read: then nobody
-/// knows what must not be shown.
-async fn mask(plan: &ServicePlan) -> Result<Mask, String> {
-    let of_file = match plan.exec.environment_file.clone() {
-        Some(path) => {
-            let read = tokio::task::spawn_blocking(move || {
-                environment_file::read(&path).map_err(|error| {
-                    format!(
-                        "environment_file {path} cannot be read, so its values could not be hidden: {error}"
-                    )
-                })
-            });
-            read.await.map_err(|error| error.to_string())??
-        }
-        None => BTreeMap::new(),
-    };
-    let of_file = of_file.iter().filter(|(name, _)| *name != "PATH").map(|(_, value)| value.as_str());
-    let probes = std::iter::once(&plan.health.probe).chain(plan.health.fallback.as_deref());
-    let headers = probes.filter_map(|probe| match probe {
-        Probe::Http(http) => Some(&http.headers),
-        _ => None,
-    });
-    let configured = plan.exec.environment.values().chain(headers.flat_map(BTreeMap::values));
-    Ok(Mask::new(of_file.chain(configured.map(|secret| secret.0.as_str()))))
 }
 
 /// A line without what is to be hidden, bounded.
@@ -162,7 +126,7 @@ mod tests {
         plan.exec.environment =
             [("PASSWORD".into(), Secret("hunter22".into())), ("X".into(), Secret("a".into()))].into();
         plan.exec.environment_file = Some(file.path().display().to_string());
-        let of_file = mask(&plan).await.unwrap();
+        let of_file = logs::mask(&plan).await.unwrap();
         for (line, expected) in [
             ("connecting with hunter22 as a user", "connecting with *** as a user".to_owned()),
             ("/usr/bin/x takes from-the-file", "/usr/bin/x takes ***".into()),
@@ -172,7 +136,7 @@ mod tests {
             assert_eq!(shown(line.to_owned(), &of_file), expected);
         }
         drop(file);
-        let why = mask(&plan).await.unwrap_err();
+        let why = logs::mask(&plan).await.unwrap_err();
         assert!(why.contains("could not be hidden"), "without the file nothing is shown: {why}");
     }
 }

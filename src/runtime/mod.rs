@@ -15,6 +15,7 @@ mod alerts;
 mod clock;
 mod courier;
 mod journal_gaps;
+mod logs;
 mod measuring;
 mod probes;
 mod reload;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Group, chown};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::access::{self, Access};
+use super::logs::ServiceLogs;
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, measuring, reload};
 use crate::config::{self, Lacking, Problem};
@@ -30,6 +32,8 @@ use crate::systemd::{Manager, SystemdError, notify, own};
 const REQUESTS: usize = 256;
 /// For the last words to the database and to API clients.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Open files: connections, streams, probes, and some to spare.
+const FILES: u64 = 4096;
 
 /// Why the daemon could not start. Services that run are not touched by that.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,7 @@ pub enum SetupError {
 /// Runs the daemon in the foreground until it is told to end.
 pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError> {
     let started_at = clock::now().wall;
+    allow_files();
     make_folders(&places)?;
     let _lock = lock(&places.runtime)?;
     let (to_notices, notices) = mpsc::unbounded_channel();
@@ -100,9 +105,10 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         config_path: places.config.display().to_string(),
     });
     let (to_host, host) = watch::channel(None);
+    let logs = Arc::new(ServiceLogs::new(places.scope));
+    let history = Arc::new(store.clone());
     let control =
-        Control::new(to_requests, snapshot.clone(), config::effective, about, Arc::new(store.clone()))
-            .with_host(host);
+        Control::new(to_requests, snapshot.clone(), config::effective, about, history, logs).with_host(host);
     let (access, tcp) = Access::start(&places, &settings, to_inputs.clone());
     let end_server = CancellationToken::new();
     let server = tokio::spawn(serve(places.socket(), tcp, control, snapshot, end_server.clone())?);
@@ -132,6 +138,18 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         warn!("the database could not take everything before the end; see the messages before");
     }
     Ok(())
+}
+
+/// The usual limit is less than all connections together. Services are not ours by descent: they keep theirs.
+fn allow_files() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < FILES.min(hard)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, FILES.min(hard), hard)
+    {
+        warn!(
+            "no more than {soft} open files are allowed ({error}); fewer API clients can be served at once"
+        );
+    }
 }
 
 async fn open_store(

@@ -247,9 +247,10 @@ impl Loop {
     }
 
     fn publish(&mut self) {
-        let next = self.engine.snapshot();
+        let mut next = self.engine.snapshot();
         self.keep_measured(&next);
         let before = self.snapshot.borrow().clone();
+        next.version = before.version + 1;
         let mut changed = before.services.len() != next.services.len();
         for (old, view) in side_by_side(&before, &next) {
             if old.is_none_or(|old| !Arc::ptr_eq(old, view)) {

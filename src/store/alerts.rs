@@ -93,10 +93,13 @@ pub(super) fn open(db: &Connection) -> rusqlite::Result<Vec<AlertKey>> {
 }
 
 pub(super) fn select(query: &AlertQuery) -> (String, Vec<Sql>) {
-    let (filter, values) = match (query.id, query.all) {
-        (Some(id), _) => ("id = ?1", vec![id.into()]),
-        (None, true) => ("1", Vec::new()),
-        (None, false) => ("resolved_at IS NULL", Vec::new()),
+    let (filter, values) = match (query.id, query.all, query.since) {
+        (Some(id), ..) => ("id = ?1", vec![id.into()]),
+        (None, true, _) => ("1", Vec::new()),
+        (None, false, None) => ("resolved_at IS NULL", Vec::new()),
+        (None, false, Some(since)) => {
+            ("(resolved_at IS NULL OR resolved_at >= ?1)", vec![stamp(since).into()])
+        }
     };
     let sql = format!(
         "SELECT id, service_id, alert_type, severity, message, details, created_at, acknowledged_at, resolved_at

@@ -1,22 +1,27 @@
 //! Reading events, alerts and metrics, on connections that cannot write. A writer never holds a reader up (WAL), nor the reverse.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use tokio::sync::watch;
 
 use super::error::{Class, StoreError, class};
 use super::writer::Shared;
 use super::{Store, alerts, file, metrics, rows};
 use crate::control::{
-    AlertQuery, AlertRow, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery, MetricRow,
+    AlertQuery, AlertRow, Changes, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery,
+    MetricRow,
 };
 use crate::core::Wall;
 use crate::core::action::EntryKind;
 
 /// Rows of one answer at most, whatever is asked for.
 const PAGE: u32 = 1_000;
+/// A database in trouble holds nobody up for longer.
+const FLUSH: Duration = Duration::from_millis(250);
 
 impl History for Store {
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, HistoryError>> {
@@ -47,6 +52,17 @@ impl History for Store {
 
     fn add_metrics(&self, rows: Vec<MetricRow>) {
         self.measured(rows);
+    }
+
+    fn changes(&self) -> watch::Receiver<Changes> {
+        self.shared.changes.subscribe()
+    }
+
+    fn flushed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Where it is not, it is told as trouble.
+            let _in_time = Store::flushed(self, FLUSH).await;
+        })
     }
 }
 
@@ -96,7 +112,8 @@ fn select(query: &EventQuery) -> (String, Vec<Value>) {
     only("timestamp >=", query.since.map(|since| rows::stamp(since).into()));
     only("id <", query.before.map(Value::from));
     only("id >", query.after.map(Value::from));
-    sql.push_str(&format!(" ORDER BY id DESC LIMIT {}", query.limit.min(PAGE)));
+    let order = if query.after.is_some() { "ASC" } else { "DESC" };
+    sql.push_str(&format!(" ORDER BY id {order} LIMIT {}", query.limit.min(PAGE)));
     (sql, values)
 }
 
@@ -120,7 +137,11 @@ mod tests {
                 "supervisor_events_by_service",
             ),
             (EventQuery { kind: Some(EntryKind::GaveUp), ..all.clone() }, "supervisor_events_by_type"),
-            (EventQuery { after: Some(5), ..all.clone() }, "PRIMARY KEY"),
+            (EventQuery { after: Some(5), before: Some(9), ..all.clone() }, "PRIMARY KEY"),
+            (
+                EventQuery { service: Some(id("a")), after: Some(5), ..all.clone() },
+                "supervisor_events_by_service",
+            ),
             (all.clone(), "SCAN supervisor_events"),
         ] {
             let (sql, values) = select(&query);

@@ -499,7 +499,7 @@ fn a_row_that_the_table_refuses_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn the_history_is_filtered_newest_first() {
+fn the_history_is_filtered_in_the_order_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let (store, _) = Told::default().open(&path);
@@ -515,8 +515,8 @@ fn the_history_is_filtered_newest_first() {
         (EventQuery { kind: Some(EntryKind::ServiceFailed), ..all.clone() }, &[11, 9, 7, 5, 3, 1]),
         (EventQuery { since: Some(Wall(10_000)), ..all.clone() }, &[11, 10]),
         (EventQuery { before: Some(3), ..all.clone() }, &[1, 0]),
-        (EventQuery { after: Some(10), ..all.clone() }, &[11, 10]),
-        (EventQuery { service: Some(id("b")), before: Some(9), after: Some(3), ..all.clone() }, &[7, 4]),
+        (EventQuery { after: Some(10), ..all.clone() }, &[10, 11]),
+        (EventQuery { service: Some(id("b")), before: Some(9), after: Some(3), ..all.clone() }, &[4, 7]),
         (EventQuery { service: Some(id("nobody")), ..all.clone() }, &[]),
     ] {
         let found: Vec<i64> =

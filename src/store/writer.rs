@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::error::{Class, StoreError};
 use super::file::{self, Database};
-use super::pending::{MAX_EVENTS, MAX_METRICS, Pending};
+use super::pending::{Batch, MAX_EVENTS, MAX_METRICS, Pending};
 use super::{Phase, Trouble};
+use crate::control::Changes;
 use crate::core::Wall;
 use crate::core::time::Human;
 
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     pub progress: watch::Sender<Progress>,
+    /// For those who follow events and alerts.
+    pub changes: watch::Sender<Changes>,
 }
 
 /// Under the lock.
@@ -66,6 +69,7 @@ impl Shared {
             queue: Mutex::new(Queue { pending, suspect: false, retain: None, closing: None }),
             wake: Condvar::new(),
             progress: watch::Sender::new(Progress { troubled, ..Progress::default() }),
+            changes: watch::Sender::new(Changes::default()),
         }
     }
 
@@ -78,6 +82,17 @@ impl Shared {
         let done = change(&mut self.lock());
         self.wake.notify_one();
         done
+    }
+
+    /// Wakes those who follow what is in `batch`, and nobody else.
+    fn committed(&self, batch: &Batch) {
+        let events = u64::from(!batch.events.is_empty() || batch.gap.is_some());
+        let alerts = u64::from(!batch.alerts.is_empty() || !batch.acknowledged.is_empty());
+        self.changes.send_if_modified(|changes| {
+            changes.events += events;
+            changes.alerts += alerts;
+            events + alerts > 0
+        });
     }
 
     /// Sleeps until `until` holds or the time is over.
@@ -231,6 +246,7 @@ impl Writer {
             Ok(refused) => {
                 self.unmerged = true;
                 self.shared.progress.send_modify(|progress| progress.committed = batch.upto);
+                self.shared.committed(&batch);
                 if let Some(first) = refused.first() {
                     self.note(format!(
                         "{} rows were refused by the database {} and left out, the first: {first}",

@@ -13,6 +13,7 @@ mod probes;
 mod real;
 mod reload;
 mod secrets;
+mod stream;
 mod user;
 
 use std::fs;

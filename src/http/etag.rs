@@ -1,0 +1,32 @@
+//! Conditional reads: who has the newest picture gets 304 and no body.
+//!
+//! The tag names the published picture, so it costs nothing to compare, and it is weak: fields that change by mere
+//! passing of time (`uptime_seconds`) do not make a new one; `start_time` tells as much.
+
+use axum::Json;
+use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::control::Control;
+
+/// The tag of a picture, and of `more` that is in the answer beside it.
+pub(super) fn tag(control: &Control, version: u64, more: &str) -> String {
+    // Another daemon counts anew.
+    format!("W/\"{:x}-{}-{version}{more}\"", control.about().started_at.0, std::process::id())
+}
+
+/// 304, if the client has what `tag` names.
+pub(super) fn unchanged(headers: &HeaderMap, tag: &str) -> Option<Response> {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut given = given.flat_map(|list| list.split(','));
+    let known = given.any(|one| one.trim() == "*" || opaque(one) == opaque(tag));
+    known.then(|| (StatusCode::NOT_MODIFIED, [(ETAG, tag.to_owned())]).into_response())
+}
+
+/// An answer with its tag.
+pub(super) fn tagged(tag: String, body: &impl Serialize) -> Response {
+    ([(ETAG, tag)], Json(body)).into_response()
+}
