@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use crate::config::Problem;
 use crate::control::{
     About, AlertQuery, AlertRow, Changed, Control, EventQuery, EventRow, History, HistoryError, MetricPoint,
-    MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread,
+    MetricQuery, MetricRow, ReloadReport, Request as Asked, Spread, StoreState,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -63,6 +63,9 @@ fn view(name: &str, state: State, health: Health, dependencies: &[&str]) -> Serv
         last_probe: None,
         usage: None,
         flapping: None,
+        wanted: state != State::Stopped,
+        alerts: vec![],
+        tally: Default::default(),
     }
 }
 
@@ -122,6 +125,10 @@ impl History for Past {
         }
         rows.truncate(query.limit as usize);
         Box::pin(async move { Ok(rows) })
+    }
+
+    fn state(&self) -> StoreState {
+        StoreState { troubled: false, events: 12, bytes: Some(4096) }
     }
 
     fn count(&self, _: EntryKind, _: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {

@@ -11,6 +11,7 @@ use super::writer::Shared;
 use super::{Store, alerts, file, metrics, rows};
 use crate::control::{
     AlertQuery, AlertRow, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery, MetricRow,
+    StoreState,
 };
 use crate::core::Wall;
 use crate::core::action::EntryKind;
@@ -47,6 +48,11 @@ impl History for Store {
 
     fn add_metrics(&self, rows: Vec<MetricRow>) {
         self.measured(rows);
+    }
+
+    fn state(&self) -> StoreState {
+        let (progress, events) = (*self.shared.progress.borrow(), self.shared.lock().pending.recorded());
+        StoreState { troubled: progress.troubled, events, bytes: progress.size }
     }
 }
 
@@ -102,7 +108,7 @@ fn select(query: &EventQuery) -> (String, Vec<Value>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::id;
+    use super::super::testing::{entry, id};
     use super::super::writer::now;
     use super::*;
 
@@ -132,6 +138,21 @@ mod tests {
                 .unwrap();
             assert!(steps.len() == 1 && steps[0].contains(index), "{query:?}: {steps:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn its_own_state_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("a.db"), |_| {});
+        store.event(&entry(Some("web"), EntryKind::GaveUp, "one"), Wall(1));
+        assert!(store.flushed(std::time::Duration::from_secs(30)).await);
+        let state = store.state();
+        assert_eq!((state.troubled, state.events), (false, 1));
+        assert!(state.bytes >= Some(4096), "{state:?}");
+        assert!(store.close(std::time::Duration::from_secs(30)).await);
+        let (store, _) = Store::open(&folder.path().join("a.db/below-a-file.db"), |_| {});
+        let state = store.state();
+        assert_eq!((state.troubled, state.bytes), (true, None));
     }
 
     #[test]

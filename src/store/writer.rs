@@ -58,6 +58,8 @@ pub(super) struct Progress {
     pub troubled: bool,
     /// The thread has ended.
     pub ended: bool,
+    /// Bytes on disk when something was last written.
+    pub size: Option<u64>,
 }
 
 impl Shared {
@@ -230,7 +232,10 @@ impl Writer {
         match db.write(&batch, now()) {
             Ok(refused) => {
                 self.unmerged = true;
-                self.shared.progress.send_modify(|progress| progress.committed = batch.upto);
+                let size = db.size();
+                self.shared.progress.send_modify(|progress| {
+                    (progress.committed, progress.size) = (batch.upto, Some(size));
+                });
                 if let Some(first) = refused.first() {
                     self.note(format!(
                         "{} rows were refused by the database {} and left out, the first: {first}",

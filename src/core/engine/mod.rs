@@ -191,6 +191,7 @@ impl Engine {
             services: self.services.iter_mut().map(|(id, service)| (id.clone(), service.view())).collect(),
             groups: Arc::clone(&self.groups),
             leaving: self.leaving,
+            own_alerts: self.own_alerts(),
         }
     }
 
