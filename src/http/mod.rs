@@ -2,7 +2,8 @@
 //! the loop and wait for their outcome.
 //!
 //! ```text
-//!   serve_unix -> router -> status, services, orders, events, metrics, alerts, summary, supervisor -> Control -> the loop
+//!   serve_unix -> router -> status, services, orders, events, metrics, alerts, summary, supervisor,
+//!                   |         openmetrics -> Control -> the loop
 //!                   |
 //!                   '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
 //! ```
@@ -16,6 +17,7 @@ mod error;
 mod events;
 mod extract;
 mod metrics;
+mod openmetrics;
 mod orders;
 pub(crate) mod schedule;
 mod serve;
@@ -66,6 +68,7 @@ pub fn router(control: Control) -> Router {
         .route("/shutdown", post(supervisor::shutdown));
     Router::new()
         .nest("/api/supervisor", api)
+        .route("/metrics", get(openmetrics::scrape))
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
