@@ -26,7 +26,7 @@ test-units:
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo nextest run --locked --test system --no-run

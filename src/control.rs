@@ -261,6 +261,17 @@ pub struct Spread {
     pub max: f64,
 }
 
+/// How the database itself is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreState {
+    /// It cannot be written; what is to be kept waits in memory.
+    pub troubled: bool,
+    /// Events since the daemon started, written or not.
+    pub events: u64,
+    /// Of its files on disk, when something was last written; `None` before.
+    pub bytes: Option<u64>,
+}
+
 /// Why the past could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("what is kept in the database cannot be read: {0}")]
@@ -282,6 +293,9 @@ pub trait History: Send + Sync {
 
     /// Adds rows to it. Returns at once; they are written when the database can be.
     fn add_metrics(&self, rows: Vec<MetricRow>);
+
+    /// How it is kept. Waits for nothing.
+    fn state(&self) -> StoreState;
 
     /// To wait until this daemon has added to it.
     fn changes(&self) -> watch::Receiver<Changes>;
@@ -440,6 +454,11 @@ impl Control {
     /// The effective configuration of a service, secrets shown as `***`.
     pub fn config_of(&self, plan: &ServicePlan) -> serde_json::Value {
         (self.show)(plan)
+    }
+
+    /// Requests that the loop has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
     }
 
     /// The daemon itself.

@@ -52,6 +52,9 @@ fn view(name: &str, state: State) -> ServiceView {
         last_probe: None,
         usage: None,
         flapping: None,
+        wanted: true,
+        alerts: Vec::new(),
+        tally: Default::default(),
     }
 }
 

@@ -291,10 +291,10 @@ impl Exit {
     }
 }
 
-impl fmt::Display for ExitResult {
+impl ExitResult {
     /// systemd's word.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    pub fn as_str(&self) -> &str {
+        match self {
             Self::Success => "success",
             Self::ExitCode => "exit-code",
             Self::Signal => "signal",
@@ -306,7 +306,13 @@ impl fmt::Display for ExitResult {
             Self::Protocol => "protocol",
             Self::ExitedUnsupervised => "exited_unsupervised",
             Self::Other(word) => word,
-        })
+        }
+    }
+}
+
+impl fmt::Display for ExitResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

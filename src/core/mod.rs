@@ -24,6 +24,7 @@ pub mod sample;
 mod service;
 pub mod snapshot;
 mod strain;
+pub mod tally;
 pub mod time;
 mod timer;
 mod words;

@@ -1,5 +1,7 @@
 //! What a run of a service uses, as measured at one moment.
 
+use std::time::Duration;
+
 /// Figures of one run over the time since the sample before. `None`: this host cannot tell, or there is no sample
 /// before to compare with.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -20,6 +22,10 @@ pub struct Sample {
     pub io_read: Option<f64>,
     /// Written to block devices. Bytes per second.
     pub io_write: Option<f64>,
+    /// CPU time of this run so far.
+    pub cpu_time: Option<Duration>,
+    /// Read from block devices in this run so far, and written to them. Bytes.
+    pub io_bytes: Option<(u64, u64)>,
     /// Processes of this run killed for want of memory so far.
     pub oom_kills: Option<u64>,
 }

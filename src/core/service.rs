@@ -14,6 +14,7 @@ use super::plan::{Id, ServicePlan, ServiceType};
 use super::sample::Sample;
 use super::snapshot::{ProbeView, ServiceView, State};
 use super::strain::Strain;
+use super::tally::Tally;
 use super::time::{Mono, Now, Wall};
 
 /// Wanted and actual state, and what is needed to get from one to the other.
@@ -62,6 +63,7 @@ pub(super) struct Service {
     pub strain: Strain,
     /// Its ups and downs.
     pub flaps: Flaps,
+    pub tally: Tally,
     /// Last answers of the probe, over runs, oldest first.
     pub answers: VecDeque<ProbeView>,
     /// What is wrong with it.
@@ -106,6 +108,7 @@ impl Service {
             usage: None,
             strain: Strain::default(),
             flaps: Flaps::default(),
+            tally: Tally::default(),
             answers: VecDeque::new(),
             alarms: BTreeMap::new(),
             blame: (false, None),
@@ -124,6 +127,12 @@ impl Service {
             self.answers.pop_front();
         }
         self.answers.extend(self.watch.last.clone());
+    }
+
+    /// A run ended, whoever wanted that.
+    pub fn note_exit(&mut self, exit: Exit, at: Wall) {
+        self.tally.exited(&exit.result);
+        self.last_exit = Some((exit, at));
     }
 
     /// Whether systemd may have a process of it.
@@ -239,6 +248,9 @@ impl Service {
             last_probe: self.watch.last.clone(),
             usage: self.usage,
             flapping: self.flaps.reason().map(Into::into),
+            wanted: self.want == Want::Up,
+            alerts: self.open_alerts(),
+            tally: self.tally.clone(),
         });
         self.view = Some(Arc::clone(&view));
         view

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::alert::{AlertKind, Severity};
 use super::event::{Exit, InvocationId};
 use super::plan::{Id, ServicePlan};
 use super::sample::Sample;
+use super::tally::Tally;
 use super::time::{Mono, Wall};
 
 /// The state of a service. Exactly these seven.
@@ -61,6 +63,8 @@ pub struct Snapshot {
     pub leaving: bool,
     /// Which of the pictures of this daemon it is; set by who publishes it.
     pub version: u64,
+    /// Alerts about the supervisor itself that are open.
+    pub own_alerts: Vec<(AlertKind, Severity)>,
 }
 
 /// One service at one moment.
@@ -102,6 +106,12 @@ pub struct ServiceView {
     pub usage: Option<Sample>,
     /// It goes up and down again and again: why that is thought.
     pub flapping: Option<String>,
+    /// It is to be up.
+    pub wanted: bool,
+    /// Alerts about it that are open.
+    pub alerts: Vec<(AlertKind, Severity)>,
+    /// What was counted since the daemon started.
+    pub tally: Tally,
 }
 
 /// The last answer of a probe.
@@ -120,6 +130,17 @@ pub struct ProbeView {
 }
 
 impl State {
+    /// All seven.
+    pub const ALL: [Self; 7] = [
+        Self::Stopped,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Failed,
+        Self::Backoff,
+        Self::Fatal,
+    ];
+
     /// The word of the contract.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -135,6 +156,9 @@ impl State {
 }
 
 impl Health {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy];
+
     /// The word of the contract.
     pub fn as_str(self) -> &'static str {
         match self {

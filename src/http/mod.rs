@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   serve_unix ----------.
-//!   serve_tcp -> access -+-> router -> status, services, orders, events, metrics, alerts, summary, supervisor, token
-//!     budget, TLS            |                                           '--> Control -> the loop
+//!   serve_tcp -> access -+-> router -> status, services, orders, events, metrics, alerts, summary, supervisor,
+//!     budget, TLS            |           token, stream, logs, openmetrics '--> Control -> the loop
 //!                            '-> extract (what may come in), error (what goes wrong), dto + convert (what goes out)
 //! ```
 //!
@@ -22,6 +22,7 @@ mod extract;
 mod headers;
 mod logs;
 mod metrics;
+mod openmetrics;
 mod orders;
 pub(crate) mod schedule;
 mod serve;
@@ -80,6 +81,7 @@ pub fn router(control: Control) -> Router {
         .route("/token/rotate", post(token::rotate));
     Router::new()
         .nest("/api/supervisor", api)
+        .route("/metrics", get(openmetrics::scrape))
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -17,7 +17,7 @@ use crate::config::Problem;
 use crate::control::{
     About, AlertQuery, AlertRow, Changed, Changes, Control, EventQuery, EventRow, History, HistoryError,
     LogEntry, LogError, LogQuery, LogTail, Logs, MetricPoint, MetricQuery, MetricRow, ReloadReport,
-    Request as Asked, Spread,
+    Request as Asked, Spread, StoreState,
 };
 use crate::core::action::{EntryKind, Outcome};
 use crate::core::event::{Exit, ExitResult, Verb};
@@ -67,6 +67,9 @@ fn view(name: &str, state: State, health: Health, dependencies: &[&str]) -> Serv
         last_probe: None,
         usage: None,
         flapping: None,
+        wanted: state != State::Stopped,
+        alerts: vec![],
+        tally: Default::default(),
     }
 }
 
@@ -134,6 +137,10 @@ impl History for Past {
         }
         rows.truncate(query.limit as usize);
         Box::pin(async move { Ok(rows) })
+    }
+
+    fn state(&self) -> StoreState {
+        StoreState { troubled: false, events: 12, bytes: Some(4096) }
     }
 
     fn count(&self, _: EntryKind, _: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {

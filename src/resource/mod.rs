@@ -155,6 +155,7 @@ fn measure(
     {
         counters.rates(&before, now - at, &mut sample);
     }
+    (sample.cpu_time, sample.io_bytes) = (counters.cpu, counters.io);
     run.before = Some((now, counters));
     Some(sample)
 }

@@ -89,6 +89,7 @@ fn the_unified_hierarchy() {
     near(second.io_read, 200.0);
     near(second.io_write, 0.0);
     assert_eq!(second.memory, Some(0));
+    assert_eq!((second.cpu_time, second.io_bytes), (Some(Duration::from_secs(16)), Some((2100, 200))));
     // Another run begins anew, and counters that went back say nothing.
     host.write(&file("cpu.stat"), "usage_usec 5\nnr_periods 0\nnr_throttled 0\n");
     assert_eq!(only(meter.round(&[target()], at(120))).cpu_percent, None);

@@ -260,7 +260,10 @@ impl Loop {
                 }
             }
         }
-        if !changed && before.leaving == next.leaving && before.groups == next.groups {
+        let same = before.leaving == next.leaving
+            && before.groups == next.groups
+            && before.own_alerts == next.own_alerts;
+        if !changed && same {
             return;
         }
         let status = status_line(&next);

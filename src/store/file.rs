@@ -138,6 +138,15 @@ impl Database {
         fs::metadata(wal(&self.path)).is_ok_and(|log| log.len() > WAL_BYTES)
     }
 
+    /// Bytes of the file and its write-ahead log on disk.
+    pub fn size(&self) -> u64 {
+        [&self.path, &wal(&self.path)]
+            .into_iter()
+            .filter_map(|path| fs::metadata(path).ok())
+            .map(|file| file.len())
+            .sum()
+    }
+
     /// Closes the file in good order: the log is merged into it if nobody else has it open.
     pub fn close(self) {
         if self.is_there() {

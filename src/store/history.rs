@@ -13,7 +13,7 @@ use super::writer::Shared;
 use super::{Store, alerts, file, metrics, rows};
 use crate::control::{
     AlertQuery, AlertRow, Changes, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery,
-    MetricRow,
+    MetricRow, StoreState,
 };
 use crate::core::Wall;
 use crate::core::action::EntryKind;
@@ -63,6 +63,11 @@ impl History for Store {
             // Where it is not, it is told as trouble.
             let _in_time = Store::flushed(self, FLUSH).await;
         })
+    }
+
+    fn state(&self) -> StoreState {
+        let (progress, events) = (*self.shared.progress.borrow(), self.shared.lock().pending.recorded());
+        StoreState { troubled: progress.troubled, events, bytes: progress.size }
     }
 }
 
@@ -119,7 +124,7 @@ fn select(query: &EventQuery) -> (String, Vec<Value>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::id;
+    use super::super::testing::{entry, id};
     use super::super::writer::now;
     use super::*;
 
@@ -153,6 +158,21 @@ mod tests {
                 .unwrap();
             assert!(steps.len() == 1 && steps[0].contains(index), "{query:?}: {steps:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn its_own_state_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("a.db"), |_| {});
+        store.event(&entry(Some("web"), EntryKind::GaveUp, "one"), Wall(1));
+        assert!(store.flushed(std::time::Duration::from_secs(30)).await);
+        let state = store.state();
+        assert_eq!((state.troubled, state.events), (false, 1));
+        assert!(state.bytes >= Some(4096), "{state:?}");
+        assert!(store.close(std::time::Duration::from_secs(30)).await);
+        let (store, _) = Store::open(&folder.path().join("a.db/below-a-file.db"), |_| {});
+        let state = store.state();
+        assert_eq!((state.troubled, state.bytes), (true, None));
     }
 
     #[test]

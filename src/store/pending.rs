@@ -88,6 +88,7 @@ pub(super) struct Pending {
     changed_alerts: BTreeSet<AlertKey>,
     acknowledged: BTreeMap<i64, Wall>,
     handed: u64,
+    recorded: u64,
 }
 
 impl Pending {
@@ -118,6 +119,7 @@ impl Pending {
 
     pub fn event(&mut self, line: EventLine) {
         self.handed += 1;
+        self.recorded += 1;
         self.events.push_back(EventLine { seq: self.handed, ..line });
         self.bound();
     }
@@ -143,6 +145,11 @@ impl Pending {
     /// How much was handed in so far.
     pub fn handed(&self) -> u64 {
         self.handed
+    }
+
+    /// Events handed in so far, written or not.
+    pub fn recorded(&self) -> u64 {
+        self.recorded
     }
 
     pub fn is_empty(&self) -> bool {

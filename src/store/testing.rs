@@ -93,5 +93,8 @@ pub fn view(service: &str, state: State) -> Arc<ServiceView> {
         last_probe: None,
         usage: None,
         flapping: None,
+        wanted: true,
+        alerts: Vec::new(),
+        tally: Default::default(),
     })
 }

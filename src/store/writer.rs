@@ -61,6 +61,8 @@ pub(super) struct Progress {
     pub troubled: bool,
     /// The thread has ended.
     pub ended: bool,
+    /// Bytes on disk when something was last written.
+    pub size: Option<u64>,
 }
 
 impl Shared {
@@ -245,7 +247,10 @@ impl Writer {
         match db.write(&batch, now()) {
             Ok(refused) => {
                 self.unmerged = true;
-                self.shared.progress.send_modify(|progress| progress.committed = batch.upto);
+                let size = db.size();
+                self.shared.progress.send_modify(|progress| {
+                    (progress.committed, progress.size) = (batch.upto, Some(size));
+                });
                 self.shared.committed(&batch);
                 if let Some(first) = refused.first() {
                     self.note(format!(

@@ -18,6 +18,9 @@ const AFFECTED: usize = 50;
 /// A connection to systemd that is back within this time is worth a line in the log, not an alert.
 const SYSTEMD_AWAY: Duration = Duration::from_secs(10);
 
+/// How bad those of the supervisor's own are.
+const OWN: Severity = Severity::Error;
+
 /// A condition that holds.
 #[derive(Debug, Clone)]
 pub(in crate::core) enum Alarm {
@@ -105,6 +108,12 @@ impl Engine {
         }
     }
 
+    /// Those of the supervisor's own that were raised.
+    pub(super) fn own_alerts(&self) -> Vec<(AlertKind, Severity)> {
+        let open = self.alerting.own.iter().filter(|(_, (alarm, _))| matches!(alarm, Alarm::Open(_)));
+        open.map(|(kind, _)| (*kind, OWN)).collect()
+    }
+
     /// When one of the supervisor's own is to be raised.
     pub(super) fn own_alert_due(&self) -> Option<Mono> {
         let due = |(alarm, _): &(Alarm, String)| match alarm {
@@ -190,6 +199,7 @@ impl Engine {
                 (Verdict::Clear(why), Some(alarm)) => {
                     self.services.get_mut(id).into_iter().for_each(|s| drop(s.alarms.remove(&kind)));
                     if let Alarm::Open(open) = alarm {
+                        self.services.get_mut(id).into_iter().for_each(|s| s.view = None);
                         self.resolve(&open.key, &why);
                     }
                     None
@@ -274,6 +284,7 @@ impl Engine {
         };
         if let Some(service) = self.services.get_mut(id) {
             service.alarms.insert(kind, Alarm::Open(Open { key, told: Some(told) }));
+            service.view = None;
         }
         if news { self.raise(alert) } else { self.out.push(Action::UpdateAlert(Box::new(alert))) }
     }
@@ -331,7 +342,7 @@ impl Engine {
             let key = AlertKey { service: None, kind: *kind, raised: wall };
             *alarm = Alarm::Open(Open { key: key.clone(), told: None });
             let details = BTreeMap::from([("reason", what.as_str().into())]);
-            news.push(Alert { key, severity: Severity::Error, message: what.clone(), details });
+            news.push(Alert { key, severity: OWN, message: what.clone(), details });
         }
         news.into_iter().for_each(|alert| self.raise(alert));
     }
@@ -412,6 +423,12 @@ impl Service {
             State::Starting | State::Stopping | State::Stopped => failing && self.waiting_for.is_empty(),
             State::Running => self.watch.health() == Health::Unhealthy || self.has_open(AlertKind::Down),
         }
+    }
+
+    /// Those that were raised, and how bad they are.
+    pub(in crate::core) fn open_alerts(&self) -> Vec<(AlertKind, Severity)> {
+        let open = self.alarms.iter().filter(|(_, alarm)| matches!(alarm, Alarm::Open(_)));
+        open.map(|(kind, _)| (*kind, severity(self, *kind))).collect()
     }
 
     fn has_open(&self, kind: AlertKind) -> bool {

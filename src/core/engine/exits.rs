@@ -35,7 +35,7 @@ impl Engine {
         service.invocation = Some(run);
         service.ended = Some(run);
         service.pid = None;
-        service.last_exit = Some((exit.clone(), wall));
+        service.note_exit(exit.clone(), wall);
         let words = words::exit(&exit, &service.plan.limits);
         let (state, up) = (service.state, service.want == Want::Up);
         let stays_down = match (service.plan.auto_restart, service.plan.restart_on_exit) {

@@ -192,6 +192,7 @@ impl Engine {
             groups: Arc::clone(&self.groups),
             leaving: self.leaving,
             version: 0,
+            own_alerts: self.own_alerts(),
         }
     }
 

@@ -105,6 +105,9 @@ impl Engine {
         let plan = Arc::clone(&service.plan);
         let after = service.watch.judge(now, &plan.health, report, counting);
         service.remember_answer();
+        if !stalled {
+            service.tally.probed(report);
+        }
         if !starting {
             service.flaps.answered(report.passed);
         }

@@ -278,7 +278,7 @@ impl Engine {
             }
             State::Stopping => {
                 if let Some(exit) = seen.exit.clone().filter(|_| !handled) {
-                    service.last_exit = Some((exit, wall));
+                    service.note_exit(exit, wall);
                 }
                 self.stopped(id);
             }

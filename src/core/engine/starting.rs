@@ -150,7 +150,7 @@ impl Engine {
                 service.ended = invocation.or(service.ended);
                 service.invocation = invocation;
                 if let Some(exit) = exit {
-                    service.last_exit = Some((exit, now.wall));
+                    service.note_exit(exit, now.wall);
                 }
                 if down {
                     self.rest(id, EntryKind::ServiceStopped, &message, "");

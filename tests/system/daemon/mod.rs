@@ -8,6 +8,7 @@ mod control;
 mod keeping;
 mod many;
 mod metrics;
+mod openmetrics;
 mod policy;
 mod probes;
 mod real;

@@ -12,6 +12,7 @@ mod properties;
 mod reload;
 mod starting;
 mod stopping;
+mod tally;
 mod world;
 
 use std::collections::BTreeMap;
