@@ -22,7 +22,7 @@ test-units:
 	@scripts/packages cc systemd dbus openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
-	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test exec_probe --test sandbox
+	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test exec_probe --test stream --test sandbox
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:

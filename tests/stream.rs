@@ -260,7 +260,8 @@ async fn a_reader_gets_everything_as_it_is_then_every_change() {
     });
     assert_eq!(reader.wait("alert").await["resolved_at"], Value::Null);
     world.store.alert_detail(key.clone(), "log", json!(["last words"]));
-    assert_eq!(reader.wait("alert").await["details"]["log"], json!(["last words"]));
+    let again = reader.wait("alert").await;
+    assert_eq!((&again["id"], &again["details"]["log"]), (&json!(1), &Value::Null), "some may not read logs");
     world.store.acknowledge(1, now());
     assert!(reader.wait("alert").await["acknowledged_at"].is_string());
     world.store.alert_resolved(key, "it runs", now());
