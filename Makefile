@@ -6,23 +6,35 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test test-units test-system lint bench release golden
+.PHONY: run test test-units test-python test-system lint bench release golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
 TEST := nextest run --no-fail-fast
 NEXTEST := cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 SANDBOX := target/debug/supervisor-sandbox --bind $(CURDIR)
+PYTHON := target/python/venv/bin/python
 
 run:
 	@scripts/run-example
 
-test: test-units test-system
+test: test-units test-python test-system
 
 test-units:
 	@scripts/packages cc systemd dbus openssl
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo $(TEST) --locked --lib --bins --examples --test architecture --test config --test demo_service --test exec_probe --test stream --test sandbox
+
+test-python: target/python/ready
+	$(PYTHON) -m unittest discover --buffer -s packaging/python/tests
+
+# Flask, pinned, and the package as pip installs it.
+target/python/ready: $(addprefix packaging/python/,requirements.txt pyproject.toml supervisor/api_routes.py)
+	@scripts/packages python3 python3-venv
+	python3 -m venv --clear target/python/venv
+	$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes -r packaging/python/requirements.txt
+	$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation ./packaging/python
+	touch $@
 
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
 test-system:
