@@ -94,6 +94,9 @@ pub struct ReloadReport {
     pub updated_live: Vec<Changed>,
     /// All others.
     pub unchanged: Vec<Id>,
+    /// Fields of the `supervisor` block that differ. All are in force at once but `database`, which is opened anew with
+    /// the next start.
+    pub supervisor: Vec<String>,
     /// What the check warned about.
     pub warnings: Vec<Problem>,
 }

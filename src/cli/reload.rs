@@ -43,6 +43,10 @@ fn render(report: &Reload, dry_run: bool) -> String {
     };
     changes(&report.restarted, would("restarted for its changes", "restarted for its changes"));
     changes(&report.updated_live, would("changed while it runs", "changed while it runs"));
+    for field in &report.supervisor {
+        let from = if field == "database" { ", from the next start of the supervisor on" } else { "" };
+        lines.push(format!("supervisor.{}: {}{from}", clean(field), would("changed", "changed")));
+    }
     let same = report.unchanged.len();
     let services = if same == 1 { "service" } else { "services" };
     if lines.is_empty() {
@@ -70,6 +74,7 @@ mod tests {
             restarted: vec![changed("web", &["args", "environment"])],
             updated_live: vec![changed("db", &["resource_limits"])],
             unchanged: vec!["a".into(), "b".into()],
+            supervisor: vec!["listen".into(), "database".into()],
             warnings: vec![],
         };
         insta::assert_snapshot!(render(&report, false), @r"
@@ -77,6 +82,8 @@ mod tests {
         old: removed, and stopped
         web: restarted for its changes (args, environment)
         db: changed while it runs (resource_limits)
+        supervisor.listen: changed
+        supervisor.database: changed, from the next start of the supervisor on
         2 services unchanged.
         ");
         assert!(

@@ -1,5 +1,6 @@
 //! What a new configuration changes, service by service.
 
+use super::Settings;
 use crate::control::{Changed, ReloadReport};
 use crate::core::plan::{Plan, ServicePlan};
 
@@ -32,6 +33,24 @@ pub fn diff(old: &Plan, new: &Plan) -> ReloadReport {
         }
     }
     report
+}
+
+/// Names of the fields of the `supervisor` block that differ.
+pub fn diff_settings(a: &Settings, b: &Settings) -> Vec<&'static str> {
+    differing(&[
+        ("listen", a.listen != b.listen),
+        ("tls", a.tls != b.tls),
+        ("allowed_hosts", a.allowed_hosts != b.allowed_hosts),
+        ("anonymous", a.anonymous != b.anonymous),
+        ("database", a.database != b.database),
+        ("metrics_interval", a.metrics_interval != b.metrics_interval),
+        ("retention_days", a.retention_days != b.retention_days),
+        ("stop_services_on_exit", a.stop_services_on_exit != b.stop_services_on_exit),
+        ("default_user", a.default_user != b.default_user),
+        ("dashboard_url", a.dashboard_url != b.dashboard_url),
+        ("dashboard_token_file", a.dashboard_token_file != b.dashboard_token_file),
+        ("max_concurrent_starts", a.max_concurrent_starts != b.max_concurrent_starts),
+    ])
 }
 
 /// Names of the fields that differ in what systemd executes.

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub use check::Settings;
-pub use diff::diff;
+pub use diff::{diff, diff_settings};
 pub use effective::effective;
 pub use problem::Problem;
 pub use raw::Anonymous;

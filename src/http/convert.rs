@@ -217,6 +217,7 @@ pub(super) fn reload(report: ReloadReport) -> dto::Reload {
         restarted: changed(report.restarted),
         updated_live: changed(report.updated_live),
         unchanged: ids(&report.unchanged),
+        supervisor: report.supervisor,
         warnings: report.warnings,
     }
 }

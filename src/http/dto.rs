@@ -508,6 +508,9 @@ pub struct Reload {
     pub updated_live: Vec<Changed>,
     /// All others.
     pub unchanged: Vec<String>,
+    /// Fields of the `supervisor` block that differ; `database` counts from the next start on.
+    #[serde(default)]
+    pub supervisor: Vec<String>,
     /// What the check warned about.
     pub warnings: Vec<Problem>,
 }

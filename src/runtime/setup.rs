@@ -118,8 +118,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let snapshot = to_snapshot;
     let ends = Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher, access };
     let errands = courier::start(store.clone(), manager.clone());
-    let stop_on_exit = settings.stop_services_on_exit;
-    let the_loop = Loop::new(places.clone(), engine, manager.clone(), store, errands, ends, stop_on_exit);
+    let the_loop = Loop::new(places.clone(), engine, manager.clone(), store, errands, ends, settings);
     the_loop.tell_start(begun);
     let (leaving, store) = the_loop.run().await.map_err(SetupError::Signals)?;
     if leaving == Leaving::ServicesStopped {

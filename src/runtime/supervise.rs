@@ -17,7 +17,7 @@ use super::journal_gaps::{self, Gaps};
 use super::probes::Probes;
 use super::signals::Signals;
 use super::{Input, clock, measuring, reload};
-use crate::config::{self, Loaded, Problem};
+use crate::config::{self, Loaded, Problem, Settings};
 use crate::control::{Request, signal_target};
 use crate::core::action::{Action, Entry, EntryKind, Level, Outcome};
 use crate::core::alert::AlertKind;
@@ -59,7 +59,8 @@ pub struct Loop {
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
     pub access: Access,
-    pub stop_services_on_exit: bool,
+    /// What is in force.
+    pub settings: Settings,
     state: Inner,
 }
 
@@ -105,7 +106,7 @@ impl Loop {
         store: Store,
         courier: mpsc::UnboundedSender<Errand>,
         ends: Ends,
-        stop_services_on_exit: bool,
+        settings: Settings,
     ) -> Self {
         let Ends { notices, requests, inputs, to_inputs, snapshot, metrics_interval, pusher, access } = ends;
         let state = Inner::default();
@@ -123,7 +124,7 @@ impl Loop {
             metrics_interval,
             pusher,
             access,
-            stop_services_on_exit,
+            settings,
             state,
         }
     }
@@ -471,7 +472,7 @@ impl Loop {
         }
         let interrupt = received == SignalKind::interrupt();
         let again = self.snapshot.borrow().leaving;
-        match (interrupt || self.stop_services_on_exit, again) {
+        match (interrupt || self.settings.stop_services_on_exit, again) {
             (true, false) => {
                 let origin = if interrupt { "SIGINT (Ctrl-C)" } else { "SIGTERM with stop_services_on_exit" };
                 info!("stopping all services in reverse order; once more to leave them as they are");
@@ -506,7 +507,13 @@ impl Loop {
             Ok(loaded) => {
                 let mut report = config::diff(self.engine.plan(), &loaded.plan);
                 report.warnings = loaded.warnings.clone();
+                let settings = config::diff_settings(&self.settings, &loaded.settings);
+                report.supervisor = settings.iter().map(|name| (*name).to_owned()).collect();
                 if !asked.dry_run {
+                    if !settings.is_empty() {
+                        let message = format!("settings of the supervisor changed: {}", settings.join(", "));
+                        self.record_own(EntryKind::ConfigReloaded, Level::Info, message);
+                    }
                     self.take_over(loaded, asked.origin);
                 }
                 Ok(report)
@@ -540,7 +547,6 @@ impl Loop {
             );
         }
         let groups = self.engine.plan().groups.clone();
-        self.stop_services_on_exit = loaded.settings.stop_services_on_exit;
         self.store.retain(loaded.settings.retention_days);
         self.access.apply(&loaded.settings);
         let to = measuring::destination(&loaded.settings);
@@ -550,6 +556,9 @@ impl Loop {
         self.metrics_interval.send_if_modified(|interval| {
             std::mem::replace(interval, loaded.settings.metrics_interval) != loaded.settings.metrics_interval
         });
+        // Another database is opened with the next start.
+        let database = self.settings.database.take();
+        self.settings = Settings { database, ..loaded.settings };
         self.decide(Event::PlanChanged { plan: loaded.plan, origin });
         self.set_group_limits(&groups.into_iter().map(|(id, group)| (id, group.limits)).collect());
     }

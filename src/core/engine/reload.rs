@@ -35,7 +35,7 @@ impl Engine {
             kind: EntryKind::ConfigReloaded,
             level: Level::Info,
             message: if nothing {
-                format!("configuration read again, asked for by {origin}; nothing changed")
+                format!("configuration read again, asked for by {origin}; no service changed")
             } else {
                 let parts = [
                     count(added.len(), "added"),

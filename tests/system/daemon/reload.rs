@@ -106,3 +106,30 @@ fn properties_that_systemd_refuses_are_refused_before_anything_starts() {
     assert!(said.contains("ProtectSystem") && said.contains("ProtektHome"), "{said}");
     assert_eq!(daemon.pid_of("props"), pid);
 }
+
+#[test]
+fn a_change_of_the_supervisor_alone_is_a_change() {
+    let mut daemon = Daemon::start(json!({"calm": sleeper()}));
+    daemon.wait_state("calm", "running");
+    let config = |days: u32, database: &str| {
+        json!({"supervisor": {"listen": [], "retention_days": days, "database": database},
+            "services": {"calm": sleeper()}})
+    };
+    let other = daemon.folder.join("other.db");
+    daemon.configure_whole(config(7, other.to_str().unwrap()));
+    let asked = |daemon: &Daemon, more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&daemon.ok(&[&["--json", "reload"], more].concat())).unwrap()
+    };
+    let changed = json!(["database", "retention_days"]);
+    assert_eq!(asked(&daemon, &["--dry-run"])["supervisor"], changed);
+    assert_eq!(asked(&daemon, &[])["supervisor"], changed);
+    let events = daemon.api("GET", "events?type=config_reloaded").1["events"].clone();
+    let told =
+        |text: &str| events.as_array().unwrap().iter().any(|e| e["message"].as_str().unwrap().contains(text));
+    assert!(told("settings of the supervisor changed: database, retention_days"), "{events}");
+    assert_eq!(asked(&daemon, &[])["supervisor"], json!(["database"]), "it waits for the next start");
+    assert!(!other.exists());
+    daemon.kill();
+    daemon.launch();
+    assert!(other.exists());
+}

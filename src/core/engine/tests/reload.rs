@@ -31,7 +31,7 @@ fn only_what_changed_is_touched() {
         assert_eq!(rig.reload(plan(others().into_iter().chain([web]))), effects, "{what}");
         let first = rig.lines().remove(0);
         let expected = match what {
-            "nothing" => "configuration read again, asked for by alice; nothing changed",
+            "nothing" => "configuration read again, asked for by alice; no service changed",
             _ => "configuration read again, asked for by alice; 0 added, 0 removed, 1 changed",
         };
         assert_eq!(first, expected, "{what}");
