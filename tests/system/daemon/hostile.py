@@ -33,6 +33,7 @@ def misbehave(client):
         while client.recv(4096):
             pass
     elif mode == "trickle":
+        read_request(client)
         for byte in GOOD:
             client.sendall(bytes([byte]))
             time.sleep(1)
