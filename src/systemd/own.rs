@@ -1,7 +1,7 @@
 //! The daemon as a unit of its own.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use zbus::message::Type;
@@ -11,7 +11,7 @@ use super::SystemdError;
 use super::bus::{self, Link, error_name, explain};
 use super::name::{OWN_UNIT, object_path};
 use super::property::Property;
-use super::watch::{activity, invocation};
+use super::watch::activity;
 use crate::core::event::Activity;
 use crate::place::Scope;
 
@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is asked for lines that are not there yet, and the pause between.
-const JOURNAL_TRIES: u32 = 10;
+const JOURNAL_TRIES: u32 = 30;
 const JOURNAL_AGAIN: Duration = Duration::from_millis(100);
 const SECOND: u64 = 1_000_000;
 /// Where the folders come from, and what is logged; not secret.
@@ -44,15 +44,16 @@ pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Res
     let link = bus::subscribe(&connection, owner, scope).await?;
     let asked = async {
         refuse_second(&link, scope).await?;
-        make_job(&link, scope, exe, args).await
+        let began = SystemTime::now();
+        Ok((began, make_job(&link, scope, exe, args).await?))
     };
-    let job = tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| unanswered())??;
+    let (began, job) = tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| unanswered())??;
     let result = tokio::time::timeout(ANSWER_TIMEOUT, job_result(&mut messages, &link, &job)).await;
     let result = result.ok().flatten().unwrap_or_else(|| "timeout".into());
     if result == "done" {
         return Ok(());
     }
-    let reason = last_words(&link, scope).await;
+    let reason = last_words(&link, scope, began).await;
     // Else `Restart=` would try again what was just reported as failed.
     let _ = link.manager.stop_unit(OWN_UNIT, "replace").await;
     let _ = link.manager.reset_failed_unit(OWN_UNIT).await;
@@ -172,15 +173,13 @@ async fn job_result(messages: &mut MessageStream, link: &Link, job: &str) -> Opt
     None
 }
 
-/// How the daemon ended, and what it said last.
-async fn last_words(link: &Link, scope: Scope) -> String {
-    let (status, run) = match ending(link).await {
+/// How the daemon that was asked for at `began` ended, and what it said last.
+async fn last_words(link: &Link, scope: Scope, began: SystemTime) -> String {
+    let (status, pid) = match ending(link).await {
         Ok(ending) => ending,
         Err(error) => return error.to_string(),
     };
-    // The daemon's own lines, not systemd's about it.
-    let run = format!("_SYSTEMD_INVOCATION_ID={run}");
-    match tokio::time::timeout(JOURNAL_TIMEOUT, journal_of(&run)).await {
+    match tokio::time::timeout(JOURNAL_TIMEOUT, journal_of(pid, began)).await {
         Ok(words) if !words.is_empty() => format!("{status}; its last words:\n{words}"),
         _ => {
             let which = match scope {
@@ -192,11 +191,15 @@ async fn last_words(link: &Link, scope: Scope) -> String {
     }
 }
 
-/// The last lines of a run that has just ended. journald may take a moment to write them.
-async fn journal_of(run: &str) -> String {
+/// The last lines of a process that has just ended: its own, not systemd's about it. journald may take a moment to
+/// write them, and by then sees neither the unit nor the invocation of what is gone; the process is always known.
+async fn journal_of(pid: u32, began: SystemTime) -> String {
+    let process = format!("_PID={pid}");
+    let began = began.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = format!("--since=@{}.{:06}", began.as_secs(), began.subsec_micros());
     for _ in 0..JOURNAL_TRIES {
         let journal = tokio::process::Command::new("journalctl")
-            .args(["-n", "5", "-o", "cat", "--no-pager", "-q", run])
+            .args(["-n", "5", "-o", "cat", "--no-pager", "-q", &since, &process])
             .kill_on_drop(true)
             .output();
         let Ok(output) = journal.await else { break };
@@ -208,17 +211,16 @@ async fn journal_of(run: &str) -> String {
     String::new()
 }
 
-/// In words, and of which run.
-async fn ending(link: &Link) -> zbus::Result<(String, String)> {
-    let (unit, service) = link.unit(&object_path(OWN_UNIT)).await?;
+/// In words, and of which process.
+async fn ending(link: &Link) -> zbus::Result<(String, u32)> {
+    let (_, service) = link.unit(&object_path(OWN_UNIT)).await?;
     let status = service.exec_main_status().await?;
     let words = match service.exec_main_code().await? {
         1 => format!("it exited with status {status}"),
         2 | 3 => format!("it was ended by {}", super::signal_name(status)),
         _ => "it was not ready in time".into(),
     };
-    let run = invocation(&unit.invocation_id().await?).map(|run| run.to_string());
-    Ok((words, run.unwrap_or_default()))
+    Ok((words, service.exec_main_pid().await?))
 }
 
 /// In the user scope without linger everything ends with the last session: the sentence that says so, with the

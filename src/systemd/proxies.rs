@@ -66,6 +66,8 @@ pub trait Service {
     fn result(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_code(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"), name = "ExecMainPID")]
+    fn exec_main_pid(&self) -> zbus::Result<u32>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_status(&self) -> zbus::Result<i32>;
     #[zbus(property(emits_changed_signal = "false"))]
