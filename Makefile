@@ -3,21 +3,30 @@
 # make lint   format, lints, documentation, licences
 # make bench  figures, each beside a peer's in the same run; needs root
 # make release   the optimised programs in target/release
+# make deb, make rpm   packages of them
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test test-units test-python test-system lint bench release golden
+.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
 TEST := nextest run --no-fail-fast
+DENY := cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 NEXTEST := cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 SANDBOX := target/debug/supervisor-sandbox --bind $(CURDIR)
 PYTHON := target/python/venv/bin/python
 
+# A folder of Python's, with what a list of pinned packages has.
+define venv
+@scripts/packages python3 python3-venv
+python3 -m venv --clear $(1)
+$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $(2)
+endef
+
 run:
 	@scripts/run-example
 
-test: test-units test-python test-system
+test: test-units test-python test-system test-browser test-packages
 
 test-units:
 	@scripts/packages cc systemd dbus openssl
@@ -30,40 +39,127 @@ test-python: target/python/ready
 
 # Flask, pinned, and the package as pip installs it.
 target/python/ready: $(addprefix packaging/python/,requirements.txt pyproject.toml supervisor/api_routes.py)
-	@scripts/packages python3 python3-venv
-	python3 -m venv --clear target/python/venv
-	$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes -r packaging/python/requirements.txt
+	$(call venv,target/python/venv,packaging/python/requirements.txt)
 	$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation ./packaging/python
 	touch $@
 
+# Asks the API everything that its description allows, and what it does not.
+target/python/schemathesis/bin/schemathesis: tests/system/requirements.txt
+	$(call venv,target/python/schemathesis,$<)
+	touch $@
+
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
-test-system:
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus
+test-system: target/python/ready target/python/schemathesis/bin/schemathesis target/python/supervisord/bin/supervisord
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus tmux
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo nextest run --locked --test system --no-run
 	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo $(TEST) --locked --offline --test system
 
+# The dashboard in a real browser; pictures of every view in target/browser.
+test-browser: tests/browser/node_modules
+	@scripts/packages cc systemd dbus chromium
+	cargo build --locked --bins --examples
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 npm --prefix tests/browser test
+
+tests/browser/node_modules: $(addprefix tests/browser/,package.json package-lock.json)
+	@scripts/packages node npm
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# The pictures of the README.
+screenshots: tests/browser/node_modules
+	@scripts/packages cc systemd dbus chromium
+	cargo build --locked --bins --examples
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 node tests/browser/screenshots.js
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
-	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	@$(DENY)
 	cargo deny check licenses bans sources
 
 release:
 	@scripts/packages cc
 	cargo build --release --locked
 
-bench:
+# A peer of the benchmarks, pinned.
+target/python/supervisord/bin/supervisord: benches/requirements.txt
+	$(call venv,target/python/supervisord,$<)
+	touch $@
+
+# Packages of the optimised programs, in target/packages.
+PACKAGES := target/packages
+DEB := cargo deb --locked --no-build --no-strip
+# Of the commit, so that what is built of the same sources is the same; of 1980 where they come without their history.
+TIME := $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+RPM := SOURCE_DATE_EPOCH=$(TIME) cargo generate-rpm
+
+deb: release
+	@cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb@3.8.0
+	rm -rf $(PACKAGES)/*.deb && mkdir -p $(PACKAGES)
+	$(DEB) --output $(PACKAGES)/
+
+rpm: release
+	@cargo generate-rpm --version >/dev/null 2>&1 || cargo install --locked cargo-generate-rpm@0.21.1
+	rm -rf $(PACKAGES)/*.rpm target/man && mkdir -p $(PACKAGES) target/man
+	cp man/*.[18] target/man && gzip -9n target/man/*
+	$(RPM) --output $(PACKAGES)/
+
+# What is in the programs (CycloneDX), and under which licences.
+sbom:
+	@cargo cyclonedx --version >/dev/null 2>&1 || cargo install --locked cargo-cyclonedx@0.5.7
+	@$(DENY)
+	mkdir -p $(PACKAGES)
+	SOURCE_DATE_EPOCH=$(TIME) cargo cyclonedx --quiet --format json --override-filename sbom
+	mv sbom.json $(PACKAGES)/process-supervisor.cdx.json
+	cargo deny --locked list --layout crate >$(PACKAGES)/licences.txt
+	@echo "$$(grep -c '"bom-ref"' $(PACKAGES)/process-supervisor.cdx.json) components; licences of $$(wc -l <$(PACKAGES)/licences.txt) packages: $(PACKAGES)"
+
+# The deb once more, and as a newer version, for the tests.
+debs-again: deb
+	mkdir -p $(PACKAGES)/again
+	$(DEB) --output $(PACKAGES)/again/same.deb
+	$(DEB) --deb-version 999-1 --output $(PACKAGES)/again/newer.deb
+
+# The same commit gives the same bytes; then a life from installation to purge.
+test-packages: debs-again rpm
+	@scripts/packages cc systemd dbus curl python3 lintian rpm rpmlint
+	cmp $(PACKAGES)/again/same.deb $(PACKAGES)/*.deb
+	$(RPM) --output $(PACKAGES)/again/same.rpm
+	cmp $(PACKAGES)/again/same.rpm $(PACKAGES)/*.rpm
+	$(RPM) --set-metadata 'version = "999"' --output $(PACKAGES)/again/newer.rpm
+	lintian --allow-root --fail-on error,warning $(PACKAGES)/*.deb
+	rpmlint --strict --config packaging/rpm/rpmlint.toml $(PACKAGES)/*.rpm
+	tests/packages/files.sh $(PACKAGES)/*.deb $(PACKAGES)/*.rpm
+	cargo build --locked --bin supervisor-sandbox
+	$(SANDBOX) -- tests/packages/life.sh $(CURDIR)/$(PACKAGES)/again/same.deb $(CURDIR)/$(PACKAGES)/again/newer.deb
+	$(SANDBOX) -- tests/packages/life.sh $(CURDIR)/$(PACKAGES)/again/same.rpm $(CURDIR)/$(PACKAGES)/again/newer.rpm
+
+# Whole machines in software: minutes each, so not part of `make test`. SUITES=trixie for one of them.
+SUITES := bookworm trixie sid
+test-vm: debs-again
+	@scripts/packages qemu-system-x86 mmdebstrap e2fsprogs
+	for suite in $(SUITES); do tests/vm/run $$suite $(PACKAGES)/again/same.deb $(PACKAGES)/again/newer.deb || exit 1; done
+
+# Faults by chance among a hundred services; the same seed gives the same ones: make faults SEED=7 STEPS=1000
+SEED = $(shell date +%s)
+STEPS := 60
+faults:
+	@scripts/packages cc systemd dbus python3
+	cargo build --locked --bins
+	$(SANDBOX) -- python3 -u tests/faults/campaign.py --seed $(SEED) --steps $(STEPS) $(CURDIR)/target/debug/process-supervisor
+
+bench: target/python/supervisord/bin/supervisord
 	@scripts/packages cc systemd dbus
 	cargo build --release --locked --bins --examples
 	cargo build --locked --bin supervisor-sandbox
 	cargo bench --locked --bench config_load
 	cargo bench --locked --bench metrics
-	cargo bench --locked --no-run --bench supervision --bench probes
-	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision --bench probes
+	cargo bench --locked --no-run --bench supervision --bench probes --bench api
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision --bench probes --bench api
 
 # Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
 golden:
-	UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo $(TEST) --locked --lib --test config
+	UPDATE_GOLDEN=1 INSTA_UPDATE=always cargo $(TEST) --locked --lib --bins --test config

@@ -10,7 +10,6 @@ mod harness;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -58,8 +57,8 @@ fn crash_to_restart() {
     drop(theirs.next());
     let (mut ours_ms, mut theirs_ms) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours_ms.push(kill_and_wait("supervisor-bench-0.service", &ours.reports));
-        theirs_ms.push(kill_and_wait("bench-peer.service", &theirs));
+        ours_ms.push(ours.kill_and_wait());
+        theirs_ms.push(harness::kill_and_wait("bench-peer.service", &theirs));
     }
     drop(Command::new("systemctl").args(["stop", "bench-peer.service"]).status());
     let (ours_ms, theirs_ms) = (median(ours_ms), median(theirs_ms));
@@ -80,7 +79,7 @@ fn death_to_reader() {
     let daemon = Daemon::new(1, &json!({"restart_policy": {"retry_delay": 0, "max_retries": -1}}));
     daemon.wait_for(1);
     settle();
-    let mut reader = UnixStream::connect(daemon.folder.path().join("runtime/supervisor.sock")).unwrap();
+    let mut reader = UnixStream::connect(daemon.socket()).unwrap();
     let request = "GET /api/supervisor/stream?type=event,state HTTP/1.1\r\nHost: localhost\r\n\r\n";
     reader.write_all(request.as_bytes()).unwrap();
     let (mut states, mut events) = (Vec::new(), Vec::new());
@@ -89,7 +88,7 @@ fn death_to_reader() {
         reader.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
         while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
         reader.set_read_timeout(Some(PATIENCE)).unwrap();
-        let pid = nix::unistd::Pid::from_raw(wait_for_pid("supervisor-bench-0.service"));
+        let pid = nix::unistd::Pid::from_raw(harness::wait_for_pid("supervisor-bench-0.service"));
         let (mut text, mut state, mut event) = (String::new(), None, None);
         let start = Instant::now();
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -109,26 +108,6 @@ fn death_to_reader() {
         let time = median(times);
         let figure = format!("death to the {what} at a reader");
         row(&figure, "ms", time, None, "under 10 ms", time < 10.0);
-    }
-}
-
-fn kill_and_wait(unit: &str, reports: &Reports) -> f64 {
-    // Both get the same rest before; the daemon needs its second of being alive as little as systemd does.
-    let pid = wait_for_pid(unit);
-    let start = Instant::now();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    drop(reports.next());
-    start.elapsed().as_secs_f64() * 1000.0
-}
-
-fn wait_for_pid(unit: &str) -> i32 {
-    let start = Instant::now();
-    loop {
-        let pid = Daemon::main_pid(unit);
-        if pid != 0 && Path::new(&format!("/proc/{pid}")).exists() {
-            return pid;
-        }
-        assert!(start.elapsed() < PATIENCE, "{unit} has no process");
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! `/` is a page with the switches, `/health` answers 200 or 503. The rest is done by POST: `/crash?how=exit|abort|segv`,
 //! `/exit`, `/hang`, `/leak?mb_per_s=N`, `/fail-health?seconds=N`, `/recover`, `/spin?seconds=N`.
+//! With `--supervisor`, `/api/supervisor/*` is the supervisor's API, as in a dashboard that mounts it.
 //! SIGTERM ends it properly, unless it was told to ignore it.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +24,7 @@ const CONNECTIONS: usize = 64;
 const REQUEST_BYTES: u64 = 16 * 1024;
 /// For a client to say what it wants.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+const API: &str = "/api/supervisor/";
 const MIB: usize = 1024 * 1024;
 
 /// A small web service that goes wrong on request
@@ -38,6 +42,9 @@ struct Args {
     /// Seconds before the port is opened
     #[arg(long, default_value_t = 0.0, value_parser = seconds)]
     start_delay: f64,
+    /// Socket of the supervisor that /api/supervisor/* is handed on to
+    #[arg(long)]
+    supervisor: Option<PathBuf>,
     /// Do not end on SIGTERM
     #[arg(long)]
     ignore_term: bool,
@@ -129,6 +136,13 @@ struct Request {
     method: String,
     path: String,
     query: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 fn serve(service: &Service, mut stream: TcpStream) -> io::Result<()> {
@@ -149,6 +163,17 @@ fn serve(service: &Service, mut stream: TcpStream) -> io::Result<()> {
 
 fn answer(service: &Service, request: &Request, stream: &mut TcpStream) -> io::Result<()> {
     let text = |stream: &mut TcpStream, code, text: &str| respond(stream, code, "text/plain", text);
+    if let Some(socket) = service.args.supervisor.as_deref().filter(|_| request.path.starts_with(API)) {
+        return match hand_on(socket, request, stream) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                text(stream, 403, &format!("{error}\n"))
+            }
+            Err(error) => {
+                text(stream, 503, &format!("no supervisor answers at {}: {error}\n", socket.display()))
+            }
+            Ok(()) => Ok(()),
+        };
+    }
     match (request.method.as_str(), request.path.as_str()) {
         ("GET" | "HEAD", "/") => respond(stream, 200, "text/html; charset=utf-8", &page(service)),
         ("GET" | "HEAD", "/health") => match health(service) {
@@ -175,10 +200,30 @@ fn answer(service: &Service, request: &Request, stream: &mut TcpStream) -> io::R
     }
 }
 
+/// The supervisor's answer, as it comes; bodies of requests are left out. Whoever may use this page may use the
+/// supervisor, so pages of other sites may not: browsers name them, and call us by a name that is not ours.
+fn hand_on(socket: &Path, request: &Request, stream: &mut TcpStream) -> io::Result<()> {
+    let host = request.header("host").unwrap_or_default().rsplit_once(':').map_or("", |(host, _)| host);
+    if request.header("origin").is_some() || !["localhost", "127.0.0.1"].contains(&host) {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "only programs of this machine may ask this",
+        ));
+    }
+    let mut supervisor = UnixStream::connect(socket)?;
+    let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    let (method, path) = (&request.method, &request.path);
+    write!(supervisor, "{method} {path}{query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n")?;
+    write!(supervisor, "content-length: 0\r\n\r\n")?;
+    // Who left in the middle of the answer does not need the rest.
+    let _left = io::copy(&mut supervisor, stream);
+    Ok(())
+}
+
 /// Lets the client have the answer before the process may be gone: what it sent and nobody read would make the
 /// end of the connection a reset.
 fn part(stream: &TcpStream) -> io::Result<()> {
-    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
     io::copy(&mut stream.take(REQUEST_BYTES), &mut io::sink())?;
     Ok(())
@@ -341,7 +386,11 @@ fn read_request(stream: &TcpStream) -> io::Result<Request> {
         return Err(invalid("this is not HTTP/1.1"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Ok(Request { method: (*method).into(), path: path.into(), query: query.into() })
+    let header = |line: &String| {
+        line.split_once(':').map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers = lines.iter().skip(1).filter_map(header).collect();
+    Ok(Request { method: (*method).into(), path: path.into(), query: query.into(), headers })
 }
 
 fn invalid(why: &str) -> io::Error {
@@ -352,6 +401,7 @@ fn respond(stream: &mut TcpStream, code: u16, kind: &str, body: &str) -> io::Res
     let word = match code {
         200 => "OK",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         _ => "Service Unavailable",

@@ -1,6 +1,7 @@
 //! The door to the loop: what HTTP may ask of the running supervisor. Reads take the published picture and
 //! never wait for the loop; changes are sent to it and answered.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -123,6 +124,8 @@ pub struct About {
     pub started_at: Wall,
     /// The file it read.
     pub config_path: String,
+    /// Where it keeps what is to last.
+    pub state: PathBuf,
 }
 
 /// Which events a reader wants: newest first, or with `after` oldest first.

@@ -18,7 +18,10 @@ pub mod config;
 pub mod control;
 pub mod core;
 mod environment_file;
+#[cfg(test)]
+mod golden;
 pub mod http;
+pub mod import;
 pub mod journal;
 mod mask;
 pub mod place;

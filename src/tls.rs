@@ -1,15 +1,17 @@
-//! TLS: its implementation, and certificates for the listeners of the API, from PEM files to what rustls takes.
+//! TLS: its implementation, whom clients trust, and certificates for the listeners of the API, from PEM files to what
+//! rustls takes.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use reqwest::Url;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// Bytes of a certificate or key file at most.
 const LARGEST: u64 = 1 << 20;
@@ -18,6 +20,24 @@ const LARGEST: u64 = 1 << 20;
 pub fn install_provider() {
     // An error means that it is there already.
     let _there = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// For a client of `url`: what this machine trusts where that is `https`, else nobody, which costs no reading of some
+/// hundred files and works on a machine without any. Blocks.
+///
+/// # Errors
+///
+/// The machine has no certificates, and the URL needs them; with a remedy.
+pub fn client(url: &Url) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    if url.scheme() == "https" {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            let remedy = "install the package ca-certificates, or name a file of them in SSL_CERT_FILE";
+            return Err(format!("this machine has no list of trusted certificates: {remedy}"));
+        }
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Where certificate and key are.

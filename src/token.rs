@@ -17,6 +17,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Gid, fchown};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -28,7 +29,7 @@ const LENGTH: std::ops::RangeInclusive<usize> = 32..=512;
 const MODE: u32 = 0o640;
 
 /// What a token allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// To do everything.

@@ -5,7 +5,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -77,6 +77,15 @@ impl Daemon {
 
     /// Each with more of its own.
     pub fn with(count: usize, more: impl Fn(usize) -> Value) -> Self {
+        Self::configured(json!({}), count, more)
+    }
+
+    /// One service, and TCP at an address of its own.
+    pub fn listening(address: &str, more: &Value) -> Self {
+        Self::configured(json!({"listen": [address]}), 1, |_| more.clone())
+    }
+
+    fn configured(supervisor: Value, count: usize, more: impl Fn(usize) -> Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let reports = Reports::new(folder.path());
         let mut services = Map::new();
@@ -87,7 +96,7 @@ impl Daemon {
             services.insert(id, service);
         }
         let config = folder.path().join("supervisor_config.json");
-        std::fs::write(&config, json!({"services": services}).to_string()).unwrap();
+        std::fs::write(&config, json!({"supervisor": supervisor, "services": services}).to_string()).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let daemon = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/process-supervisor");
         let child = Command::new(daemon)
@@ -107,6 +116,11 @@ impl Daemon {
         (0..count).for_each(|_| drop(self.reports.next()));
     }
 
+    /// Where its API listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("runtime/supervisor.sock")
+    }
+
     pub fn main_pid(unit: &str) -> i32 {
         let output = Command::new("systemctl").args(["show", "-P", "MainPID", unit]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
@@ -114,6 +128,11 @@ impl Daemon {
 
     pub fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// From the death of its only service to the new process, in milliseconds.
+    pub fn kill_and_wait(&self) -> f64 {
+        kill_and_wait("supervisor-bench-0.service", &self.reports)
     }
 
     /// Resident memory in MiB: all of it, and what is not backed by a file.
@@ -136,12 +155,32 @@ impl Daemon {
     }
 }
 
-/// CPU seconds of a process so far.
+/// From SIGKILL to the first instruction of the new process, in milliseconds.
+pub fn kill_and_wait(unit: &str, reports: &Reports) -> f64 {
+    // Both get the same rest before; the daemon needs its second of being alive as little as systemd does.
+    let pid = wait_for_pid(unit);
+    let start = Instant::now();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    drop(reports.next());
+    start.elapsed().as_secs_f64() * 1000.0
+}
+
+pub fn wait_for_pid(unit: &str) -> i32 {
+    let start = Instant::now();
+    loop {
+        let pid = Daemon::main_pid(unit);
+        if pid != 0 && Path::new(&format!("/proc/{pid}")).exists() {
+            return pid;
+        }
+        assert!(start.elapsed() < PATIENCE, "{unit} has no process");
+    }
+}
+
+/// CPU seconds of a process so far, to the nanosecond: `stat` counts ticks, and what wakes with the tick looks busier
+/// than it is.
 pub fn cpu_of(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after_name = stat.rsplit_once(')').unwrap().1;
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
-    ticks / 100.0
+    let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.cast_signed())).unwrap();
+    Duration::from(clock.now().unwrap()).as_secs_f64()
 }
 
 impl Drop for Daemon {

@@ -202,3 +202,25 @@ fn stderr_is_journal() -> bool {
         .and_then(|file| file.metadata())
         .is_ok_and(|meta| named == format!("{}:{}", meta.dev(), meta.ino()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_manual_is_that_of_this_program() {
+        let command = Arguments::command().disable_help_subcommand(true);
+        let mut text = Vec::new();
+        clap_mangen::Man::new(command).section("8").date("").render(&mut text).unwrap();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man/process-supervisor.8");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            return std::fs::write(path, text).unwrap();
+        }
+        assert!(
+            std::fs::read(path).unwrap_or_default() == text,
+            "process-supervisor.8 is another one now: run `make golden`"
+        );
+    }
+}

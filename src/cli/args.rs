@@ -47,11 +47,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show services, and why they are as they are
-    Status {
-        /// Which [default: all]
-        #[arg(value_name = "SERVICE")]
-        services: Vec<String>,
-    },
+    Status(Status),
+    /// Show all services live, with their logs, and act on them
+    Top,
     /// Start services and wait until they are ready
     Start(Order),
     /// Stop services, dependents first, and wait until they are down
@@ -98,6 +96,11 @@ pub(super) enum Command {
     },
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Make a configuration of another supervisor's (works without a supervisor)
+    Import {
+        #[command(subcommand)]
+        from: ImportFrom,
+    },
     /// Wait until a service is running
     Wait(Wait),
     /// Replace a token of the API over TCP (works without a supervisor)
@@ -105,8 +108,12 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: TokenAction,
     },
+    /// Print the address of the web dashboard, which logs in
+    Dashboard,
     /// Stop all services in reverse order, then the supervisor
     Shutdown,
+    /// Print what makes a shell complete commands and names of services: eval "$(supervisorctl completions bash)"
+    Completions { shell: clap_complete::Shell },
     /// Show versions
     Version,
     /// Show the process id of the supervisor or of a service
@@ -122,10 +129,24 @@ pub(super) enum Command {
     /// Same as reload --dry-run
     Reread,
     /// List the configured services
-    Avail,
+    Avail {
+        /// Their names alone, one on a line
+        #[arg(long)]
+        names: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Which [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+    /// Go on as they change: drawn over on a terminal, else a line for each change
+    #[arg(short, long)]
+    pub(super) watch: bool,
+}
+
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Order {
     #[arg(value_name = "SERVICE", required = true)]
     pub(super) services: Vec<String>,
@@ -197,6 +218,21 @@ pub(super) enum AlertAction {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum ImportFrom {
+    /// Files of supervisord; what became of each key is told on stderr
+    Supervisord {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Where the configuration is written [default: stdout]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum TokenAction {
     /// Make a new token; the old one is refused from then on
     Rotate {
@@ -239,7 +275,9 @@ mod tests {
     fn flags_are_taken_before_and_after_the_command() {
         for line in ["--json status web", "status --json web", "status web --json"] {
             let args = Args::parse_from(["supervisorctl"].into_iter().chain(line.split(' ')));
-            assert!(args.json && matches!(args.command, Command::Status { services } if services == ["web"]));
+            assert!(
+                args.json && matches!(args.command, Command::Status(wanted) if wanted.services == ["web"])
+            );
         }
     }
 

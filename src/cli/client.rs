@@ -23,7 +23,7 @@ const READ_TIME: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 
 /// A connection to one supervisor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -63,6 +63,7 @@ impl Client {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| Failure::Usage(format!("--url {base}: an http or https URL is expected")))?;
         let mut http = reqwest::Client::builder()
+            .tls_backend_preconfigured(crate::tls::client(&base).map_err(Failure::Failed)?)
             .default_headers(token(args.token_file.as_deref())?)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10));
@@ -102,14 +103,17 @@ impl Client {
         url
     }
 
-    /// Server-sent events after the one with the id `last`.
+    /// Server-sent events, of the past those after the one with the id `last`.
     pub(super) async fn stream(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
-        last: &str,
+        last: Option<&str>,
     ) -> Result<Messages, Failure> {
-        let request = self.http.request(Method::GET, self.url(path, query)).header("Last-Event-ID", last);
+        let mut request = self.http.request(Method::GET, self.url(path, query));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {

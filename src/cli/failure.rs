@@ -50,6 +50,15 @@ impl Failure {
         }
     }
 
+    /// Why no supervisor answers, where it is worth trying again; else the failure itself.
+    pub(super) fn absence(self) -> Result<String, Self> {
+        match self {
+            Self::NoDaemon(why) => Ok(why),
+            Self::Problem(problem) if problem.status == 503 => Ok(problem.detail),
+            failure => Err(failure),
+        }
+    }
+
     /// Whether everything about it was said before.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Unwell | Self::NotDone | Self::Closed)

@@ -1,17 +1,13 @@
 //! `events -f`: the stream, over restarts of the supervisor.
 
-use std::time::Duration;
-
 use super::client::Client;
 use super::failure::Failure;
-use super::messages::{Message, Messages};
+use super::live::AGAIN;
+use super::messages::{ENDED, Messages};
 use super::out::Out;
 use super::show::print_event;
 use super::table::clean;
 use crate::http::dto::{Event, Events, Resync};
-
-/// Between two tries to reach a supervisor that is gone.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a connection brings no more.
 enum Over {
@@ -35,16 +31,14 @@ pub(super) async fn events(
     };
     let mut waiting = false;
     loop {
-        let over = match client.stream(&["stream"], &query, &last).await {
+        let over = match client.stream(&["stream"], &query, Some(&last)).await {
             Ok(messages) => {
                 if std::mem::take(&mut waiting) {
                     out.complain("supervisorctl: the supervisor is back");
                 }
                 print(messages, out, &mut last).await?
             }
-            Err(Failure::NoDaemon(why)) => Over::Gone(why),
-            Err(Failure::Problem(problem)) if problem.status == 503 => Over::Gone(problem.detail),
-            Err(failure) => return Err(failure),
+            Err(failure) => Over::Gone(failure.absence()?),
         };
         if let Over::Gone(why) = over {
             if !std::mem::replace(&mut waiting, true) {
@@ -67,9 +61,9 @@ async fn newest(client: &Client) -> Result<i64, Failure> {
 async fn print(mut messages: Messages, out: &mut Out, last: &mut String) -> Result<Over, Failure> {
     while let Some(message) = messages.next().await? {
         match message.kind.as_str() {
-            "event" => print_event(out, &read::<Event>(&message)?)?,
+            "event" => print_event(out, &message.read::<Event>()?)?,
             "resync" => {
-                let resync = read::<Resync>(&message)?;
+                let resync = message.read::<Resync>()?;
                 if resync.missed.is_some() {
                     return Ok(Over::Behind);
                 }
@@ -81,10 +75,5 @@ async fn print(mut messages: Messages, out: &mut Out, last: &mut String) -> Resu
             *last = id;
         }
     }
-    Ok(Over::Gone("the supervisor ended the connection".into()))
-}
-
-fn read<T: serde::de::DeserializeOwned>(message: &Message) -> Result<T, Failure> {
-    serde_json::from_str(&message.data)
-        .map_err(|error| Failure::Failed(format!("a message of the stream is not understood ({error})")))
+    Ok(Over::Gone(ENDED.into()))
 }

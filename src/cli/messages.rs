@@ -3,10 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::failure::Failure;
 
 /// The server says something every 15 s: after so long without a word it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
+/// Why there are no more.
+pub(super) const ENDED: &str = "the supervisor ended the connection";
 /// Longest message, in bytes.
 const LONGEST: usize = 1 << 20;
 
@@ -23,6 +27,14 @@ pub(super) struct Message {
     pub(super) kind: String,
     pub(super) id: Option<String>,
     pub(super) data: String,
+}
+
+impl Message {
+    /// Its data.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(&self.data)
+            .map_err(|error| Failure::Failed(format!("a message of the stream is not understood ({error})")))
+    }
 }
 
 impl Messages {

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   args -> run -> show, orders, reload, logs, check -> client -> the API
-//!                     |
-//!                     '-> table, paint (pure: values in, text out) -> out (the one place that prints)
+//!              |      |                                    |
+//!              |      '-> table, paint (pure) -> out       |
+//!              |          (the one place that prints)      |
+//!              '-> watch, top  <-  live (a picture that the stream keeps true)
 //! ```
 //!
 //! It holds no knowledge that the daemon has: names, outcomes and reasons are those of the API. `logs` and
@@ -13,8 +15,12 @@ mod alerts;
 mod args;
 mod check;
 mod client;
+mod completions;
+mod dashboard;
 mod failure;
 mod follow;
+mod import;
+mod live;
 mod logs;
 mod messages;
 mod metrics;
@@ -26,7 +32,9 @@ mod show;
 mod status;
 mod table;
 mod token;
+mod top;
 mod wait;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +84,8 @@ fn execute(args: Args, out: &mut Out) -> Result<(), Failure> {
             return check::validate(out, file, scope);
         }
         Command::Schema => return check::schema(out),
+        Command::Import { from } => return import::run(out, from),
+        Command::Completions { shell } => return out.text(&completions::script(*shell)),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -96,7 +106,8 @@ async fn with_daemon(
     out: &mut Out,
 ) -> Result<(), Failure> {
     match command {
-        Command::Status { services } => status::status(client, out, &services).await,
+        Command::Status(wanted) => status::status(client, out, &wanted).await,
+        Command::Top => top::top(client, out).await,
         Command::Start(order) => orders::run(client, out, orders::Verb::Start, &order).await,
         Command::Stop(order) => orders::run(client, out, orders::Verb::Stop, &order).await,
         Command::Restart(order) => orders::run(client, out, orders::Verb::Restart, &order).await,
@@ -112,14 +123,17 @@ async fn with_daemon(
         Command::Reload { dry_run } => reload::reload(client, out, dry_run).await,
         Command::Update => reload::reload(client, out, false).await,
         Command::Reread => reload::reload(client, out, true).await,
-        Command::Avail => show::avail(client, out).await,
+        Command::Avail { names } => show::avail(client, out, names).await,
         Command::Pid { service } => show::pid(client, out, service.as_deref()).await,
         Command::Wait(wanted) => wait::wait(client, out, &wanted).await,
         Command::Token { action: TokenAction::Rotate { viewer } } => {
             token::rotate(client, out, own.then_some(places), viewer).await
         }
+        Command::Dashboard => dashboard::dashboard(client, out, places.scope).await,
         Command::Shutdown => wait::shutdown(client, out).await,
         Command::Version => show::version(client, out).await,
-        Command::Validate { .. } | Command::Schema => Ok(()),
+        Command::Validate { .. } | Command::Schema | Command::Import { .. } | Command::Completions { .. } => {
+            Ok(())
+        }
     }
 }

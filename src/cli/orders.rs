@@ -26,7 +26,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Stop => "stop",
@@ -181,7 +181,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-async fn give(client: &Client, verb: Verb, order: &args::Order, id: &str) -> Result<OrderAnswer, Failure> {
+pub(super) async fn give(
+    client: &Client,
+    verb: Verb,
+    order: &args::Order,
+    id: &str,
+) -> Result<OrderAnswer, Failure> {
     let timeout = order.timeout.map(|seconds| seconds.to_string());
     let mut query = Vec::new();
     if order.no_wait {
@@ -199,7 +204,13 @@ pub(super) fn change(id: &str, before: Option<&str>, now: &str, reason: &str) ->
 }
 
 /// `web: running (pid 123, ready after 1.2 s)`.
-fn outcome(verb: Verb, answer: &OrderAnswer, before: &str, pid: Option<u32>, took: Duration) -> String {
+pub(super) fn outcome(
+    verb: Verb,
+    answer: &OrderAnswer,
+    before: &str,
+    pid: Option<u32>,
+    took: Duration,
+) -> String {
     let changed = verb == Verb::Restart || before != answer.state;
     match (answer.done, answer.state.as_str(), pid) {
         (true, "running", Some(pid)) if changed => {

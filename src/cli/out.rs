@@ -41,6 +41,11 @@ impl Out {
         Ok(self.stdout.flush()?)
     }
 
+    /// Lines of the terminal; as many as anybody needs where there is none.
+    pub(super) fn height(&self) -> usize {
+        terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0))
+    }
+
     pub(super) fn line(&mut self, line: &str) -> Result<(), Failure> {
         self.text(&format!("{line}\n"))
     }

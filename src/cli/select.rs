@@ -42,6 +42,13 @@ pub(super) fn select<'a>(status: &'a Status, patterns: &[String]) -> Result<Vec<
     Ok(chosen)
 }
 
+/// Leaves those that `patterns` name.
+pub(super) fn keep(status: &mut Status, patterns: &[String]) -> Result<(), Failure> {
+    let chosen: BTreeSet<String> = select(status, patterns)?.iter().map(|s| s.service.id.clone()).collect();
+    status.services.retain(|id, _| chosen.contains(id));
+    Ok(())
+}
+
 fn members<'a>(status: &'a Status, group: &str) -> Result<Vec<&'a Service>, Failure> {
     let members: Vec<&Service> =
         status.services.values().filter(|s| s.groups.iter().any(|g| g == group)).collect();

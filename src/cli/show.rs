@@ -169,8 +169,11 @@ pub(super) async fn pid(client: &Client, out: &mut Out, service: Option<&str>) -
     }
 }
 
-pub(super) async fn avail(client: &Client, out: &mut Out) -> Result<(), Failure> {
+pub(super) async fn avail(client: &Client, out: &mut Out, names: bool) -> Result<(), Failure> {
     let status = client.status().await?;
+    if names && !out.json {
+        return out.text(&status.services.keys().map(|id| format!("{id}\n")).collect::<String>());
+    }
     if out.json {
         return out.value(&status.services.values().collect::<Vec<_>>());
     }

@@ -1,4 +1,4 @@
-//! `status`: one line per service that says what it is and why.
+//! `status`: one line per service that says what it is and why; with `-w` as it is from now on.
 
 use std::time::Duration;
 
@@ -7,15 +7,19 @@ use jiff::Timestamp;
 use super::client::Client;
 use super::failure::Failure;
 use super::out::Out;
-use super::select::select;
+use super::select::keep;
 use super::table::{Cell, Style, Tone, table};
+use super::{args, watch};
 use crate::core::time::Human;
 use crate::http::dto::{Service, Status};
 
-pub(super) async fn status(client: &Client, out: &mut Out, patterns: &[String]) -> Result<(), Failure> {
+pub(super) async fn status(client: &Client, out: &mut Out, wanted: &args::Status) -> Result<(), Failure> {
+    let patterns = &wanted.services;
     let mut status = client.status().await?;
-    let ids: Vec<String> = select(&status, patterns)?.iter().map(|s| s.service.id.clone()).collect();
-    status.services.retain(|id, _| ids.contains(id));
+    if wanted.watch {
+        return watch::watch(client, out, status, patterns).await;
+    }
+    keep(&mut status, patterns)?;
     if out.json {
         out.value(&status)?;
     } else if status.services.is_empty() {
@@ -26,7 +30,8 @@ pub(super) async fn status(client: &Client, out: &mut Out, patterns: &[String]) 
     } else {
         let mut text = render(&status, Timestamp::now(), out.style);
         // One service by its name: all that is known of it.
-        if let ([_], 1, Some(service)) = (patterns, status.services.len(), status.services.values().next()) {
+        if let ([_], 1, Some(service)) = (&**patterns, status.services.len(), status.services.values().next())
+        {
             text.push_str(&details(service));
         }
         out.text(&text)?;
@@ -44,6 +49,18 @@ pub(super) fn is_well(enabled: bool, state: &str, health: &str) -> bool {
     }
 }
 
+/// How bad it is, from 3 (a critical service is down) to 0 (well).
+pub(super) fn trouble(service: &Service) -> u8 {
+    match service.state.as_str() {
+        _ if is_well(service.enabled, &service.state, &service.health) => {
+            u8::from(service.flapping || service.health == "degraded")
+        }
+        "starting" | "stopping" => 1,
+        _ if service.critical => 3,
+        _ => 2,
+    }
+}
+
 /// The table. `now` counts the time to the next retry.
 pub(super) fn render(status: &Status, now: Timestamp, style: Style) -> String {
     let rows: Vec<[Cell; 7]> = status.services.values().map(|service| row(service, now)).collect();
@@ -51,7 +68,7 @@ pub(super) fn render(status: &Status, now: Timestamp, style: Style) -> String {
 }
 
 /// What it uses, a figure per line; nothing where nothing was measured.
-fn details(service: &Service) -> String {
+pub(super) fn details(service: &Service) -> String {
     let usage = service.usage.clone().unwrap_or_default();
     let mib = |value: Option<f64>| value.map(|mib| format!("{mib:.1} MiB"));
     let percent = |value: Option<f64>| value.map(|percent| format!("{percent:.1} %"));
@@ -91,7 +108,7 @@ fn row(service: &Service, now: Timestamp) -> [Cell; 7] {
     ]
 }
 
-fn state_tone(service: &Service) -> Tone {
+pub(super) fn state_tone(service: &Service) -> Tone {
     match service.state.as_str() {
         "running" => Tone::Good,
         "failed" | "fatal" => Tone::Bad,
@@ -229,6 +246,16 @@ mod tests {
         assert!(!well(&Service { health: "unhealthy".into(), ..service("a", &[], &[]) }));
         let by_hand = Service { enabled: false, state: "fatal".into(), ..service("a", &[], &[]) };
         assert!(!well(&by_hand), "disabled, and somebody wanted it to run");
+    }
+
+    #[test]
+    fn trouble_has_degrees() {
+        let of = |state: &str, critical| {
+            trouble(&Service { state: state.into(), critical, ..service("a", &[], &[]) })
+        };
+        assert_eq!(["running", "starting", "fatal", "stopped"].map(|state| of(state, false)), [0, 1, 2, 2]);
+        assert_eq!(["running", "starting", "fatal", "stopped"].map(|state| of(state, true)), [0, 1, 3, 3]);
+        assert_eq!(trouble(&Service { flapping: true, ..service("a", &[], &[]) }), 1);
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub(super) fn clean(text: &str) -> String {
         .collect()
 }
 
-fn shorten(text: &str, room: Option<usize>) -> String {
+pub(super) fn shorten(text: &str, room: Option<usize>) -> String {
     let Some(room) = room.filter(|room| width(text) > *room) else { return text.into() };
     let mut left = room.saturating_sub(1);
     let mut short: String = text

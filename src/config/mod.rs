@@ -106,6 +106,11 @@ pub fn load(path: &Path, scope: Scope) -> Result<Loaded, Vec<Problem>> {
     load_in(&Machine, path, scope, Lacking::Refuse)
 }
 
+/// The files of this machine that `pattern` names, sorted: `*` and `?` may be in every part of it.
+pub(crate) fn files(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    include::expand(&Machine, folder, pattern)
+}
+
 /// As [`load`], with the machine as an argument.
 ///
 /// # Errors

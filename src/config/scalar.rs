@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::core::plan::Id;
 
-pub(super) const ID: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
+pub(super) const ID: &str = Id::PATTERN;
 pub(super) const ENVIRONMENT_KEY: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 pub(super) const PROPERTY: &str = "^[A-Z][A-Za-z0-9]*$";
 pub(super) const DURATION: &str = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$";

@@ -22,8 +22,9 @@ const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// The delay before attempt n (1-based): `min(retry_delay * backoff_multiplier^(n-1), max_backoff)`, to which a
 /// random share of up to `jitter` of it is added. `entropy` is any 64 random bits.
 pub(super) fn delay(policy: &RestartPolicy, attempt: u32, entropy: u64) -> Duration {
-    let power = f64::from(attempt.saturating_sub(1));
-    let grown = policy.retry_delay.as_secs_f64() * policy.backoff_multiplier.powf(power);
+    // Not `powf`: nothing else here needs libm, which would be resident memory.
+    let power = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+    let grown = policy.retry_delay.as_secs_f64() * policy.backoff_multiplier.powi(power);
     // Also true for an overflow to infinity; 0 * infinity is not a number, and 0 is what was asked for.
     let base = if grown.is_nan() { 0.0 } else { grown.min(policy.max_backoff.as_secs_f64()) };
     #[expect(clippy::cast_precision_loss, reason = "53 bits are kept on purpose")]

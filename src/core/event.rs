@@ -152,6 +152,8 @@ pub struct StartFailure {
     pub message: String,
     /// systemd could not be asked (bus down): nothing is known about the service, and the try does not count.
     pub unreachable: bool,
+    /// Nothing failed: the unit is up (`invocation`), but was made from another configuration.
+    pub outdated: bool,
 }
 
 /// How a run of a unit ended.
@@ -243,6 +245,13 @@ pub enum Activity {
     Failed,
     /// Not loaded at all; `exit` is what the journal still knew.
     Gone,
+}
+
+impl Activity {
+    /// It has processes, or is about to have some.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Active | Self::Activating | Self::Deactivating)
+    }
 }
 
 /// What one round of probing found.

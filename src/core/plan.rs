@@ -19,6 +19,9 @@ pub struct Id(Arc<str>);
 pub struct BadId;
 
 impl Id {
+    /// What an id looks like, as a regular expression.
+    pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
+
     /// Checks and takes an id.
     pub fn new(text: &str) -> Result<Self, BadId> {
         let bytes = text.as_bytes();

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::extract::{Params, count, switch};
+use super::extract::{Params, count, number, switch};
 use super::serve::Origin;
 use super::{convert, dto};
 use crate::control::{AlertQuery, Control};
@@ -16,11 +17,15 @@ const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1000;
 
 /// The query as it comes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
+    /// Those that are over, too.
     #[serde(deserialize_with = "switch")]
     all: bool,
+    /// How many at most; 100, if it is left out.
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
+    #[serde(deserialize_with = "number")]
     limit: Option<u32>,
 }
 

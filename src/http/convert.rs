@@ -54,6 +54,8 @@ pub(super) fn service(view: &ServiceView, now: Mono) -> dto::Service {
         cpu_percent: view.usage.and_then(|usage| usage.cpu_percent).map(short),
         memory_mb: view.usage.and_then(|usage| usage.memory).map(mebibytes),
         tasks: view.usage.and_then(|usage| usage.tasks),
+        memory_limit_mb: plan.limits.memory_bytes.map(mebibytes),
+        cpu_limit_percent: plan.limits.cpu_percent,
         usage: view.usage.as_ref().map(usage),
         attempt: view.attempt,
         next_retry_at: view.next_retry_at.map(time),

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::Problem;
+use crate::core::plan::Id;
+use crate::core::snapshot::{Health, State};
 
 /// Answer of `GET status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The daemon itself.
     pub supervisor: Supervisor,
@@ -18,7 +21,7 @@ pub struct Status {
 }
 
 /// The daemon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Supervisor {
     /// Of the program.
     pub version: String,
@@ -37,7 +40,7 @@ pub struct Supervisor {
 }
 
 /// One service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// Its id.
     pub id: String,
@@ -46,8 +49,10 @@ pub struct Service {
     /// What it is.
     pub description: String,
     /// One of the seven states.
+    #[schemars(with = "State")]
     pub state: String,
     /// One of the four words.
+    #[schemars(with = "Health")]
     pub health: String,
     /// Main process.
     pub pid: Option<u32>,
@@ -83,6 +88,12 @@ pub struct Service {
     pub memory_mb: Option<f64>,
     /// Processes and threads; `null` where not measured.
     pub tasks: Option<u64>,
+    /// Its limit in MiB; `null` where there is none.
+    #[serde(default)]
+    pub memory_limit_mb: Option<f64>,
+    /// Its limit, 100 is one core; `null` where there is none.
+    #[serde(default)]
+    pub cpu_limit_percent: Option<f64>,
     /// More about what it uses; `null` where not measured.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -105,7 +116,7 @@ pub struct Service {
 }
 
 /// What the current run uses, beside CPU, memory and tasks. `null`: this host cannot tell.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// The most memory it ever used in this run, in MiB, page cache included.
     pub memory_peak_mb: Option<f64>,
@@ -126,7 +137,7 @@ pub struct Usage {
 }
 
 /// Answer of `GET services/<id>/metrics`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// Which service.
     pub id: String,
@@ -139,7 +150,7 @@ pub struct Series {
 }
 
 /// Samples put together: the mean, with the least and the most.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metric {
     /// Of the oldest sample in it.
     pub timestamp: String,
@@ -158,6 +169,7 @@ pub struct Metric {
     /// The most.
     pub memory_mb_max: Option<f64>,
     /// The worst of the four words.
+    #[schemars(with = "Option<Health>")]
     pub health_status: Option<String>,
     /// Of the probe.
     pub response_time_ms: Option<f64>,
@@ -170,10 +182,11 @@ pub struct Metric {
 }
 
 /// A sample as another monitor sends it with `POST metrics`, alone or in an array.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// Id of the service, which need not be one of ours.
+    #[schemars(regex(pattern = Id::PATTERN))]
     pub service_id: String,
     /// When; now, if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +198,7 @@ pub struct Sample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<f64>,
     /// `unknown`, `healthy`, `degraded`, `unhealthy`.
+    #[schemars(with = "Option<Health>")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_status: Option<String>,
     /// Of the probe.
@@ -193,7 +207,7 @@ pub struct Sample {
 }
 
 /// Answer of `POST metrics`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// Samples that will be in the database.
     pub accepted: usize,
@@ -202,7 +216,7 @@ pub struct Accepted {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastExit {
     /// Exit status.
     pub code: Option<i32>,
@@ -215,12 +229,13 @@ pub struct LastExit {
 }
 
 /// Answer of `GET services/<id>`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceDetail {
     /// All of a [`Service`].
     #[serde(flatten)]
     pub service: Service,
     /// Effective configuration, secrets as `***`; `null` for those who may not see it.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub config: Option<Value>,
     /// Newest first, at most 10.
     pub recent_events: Vec<Event>,
@@ -229,24 +244,25 @@ pub struct ServiceDetail {
 }
 
 /// A row of the event table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Grows from event to event.
     pub id: i64,
     /// `null` for the supervisor's own.
     pub service_id: Option<String>,
-    /// In snake case.
+    /// In snake case: an `EventType`, or a word of another program that writes into the same table.
     pub event_type: String,
     /// When.
     pub timestamp: String,
     /// A sentence.
     pub message: String,
     /// Machine-readable parts.
+    #[schemars(with = "Map<String, Value>")]
     pub details: Value,
 }
 
 /// Answer of `GET events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// Newest first.
     pub events: Vec<Event>,
@@ -255,7 +271,7 @@ pub struct Events {
 }
 
 /// A row of the alert table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// Its number.
     pub id: i64,
@@ -268,6 +284,7 @@ pub struct Alert {
     /// A sentence.
     pub message: String,
     /// What a person needs: last answers of the probe, exit, attempt, who is affected, end of the log.
+    #[schemars(with = "Map<String, Value>")]
     pub details: Value,
     /// When it was raised.
     pub created_at: String,
@@ -278,14 +295,14 @@ pub struct Alert {
 }
 
 /// Answer of `GET alerts`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alerts {
     /// Open ones first, then newest first.
     pub alerts: Vec<Alert>,
 }
 
 /// The first message of a stream: `hello`. Events after its id follow, then everything as it is, then `ready`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hello {
     /// The events after the id that was given follow. `false`: events from now on.
     pub resumed: bool,
@@ -300,7 +317,7 @@ pub struct Hello {
 }
 
 /// Events are missing in the stream (`resync`): what is known otherwise follows anew, then `ready`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resync {
     /// Why, and what helps.
     pub reason: String,
@@ -309,14 +326,14 @@ pub struct Resync {
 }
 
 /// A service that is gone (`removed`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
     /// Which.
     pub id: String,
 }
 
 /// A round of measuring (`metrics`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Readings {
     /// When.
     pub timestamp: String,
@@ -325,7 +342,7 @@ pub struct Readings {
 }
 
 /// What one service uses. `null` where not measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reading {
     /// 100 is one core.
     pub cpu_percent: Option<f64>,
@@ -336,7 +353,7 @@ pub struct Reading {
 }
 
 /// Answer of `GET services/<id>/logs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Logs {
     /// Oldest first.
     pub entries: Vec<LogLine>,
@@ -347,7 +364,7 @@ pub struct Logs {
 }
 
 /// A line of the journal, and the data of a `line` message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// When the journal received it.
     pub timestamp: String,
@@ -364,7 +381,7 @@ pub struct LogLine {
 }
 
 /// Answer of `GET summary`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// How many there are.
     pub services: usize,
@@ -391,7 +408,7 @@ pub struct Summary {
 }
 
 /// What the whole machine has and uses, in `GET summary`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Cores that are switched on.
     pub cores: usize,
@@ -406,13 +423,14 @@ pub struct Host {
 }
 
 /// Answer to an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderAnswer {
     /// Which service.
     pub id: String,
     /// `start`, `stop`, `restart`, `reset`, `signal`.
     pub action: String,
     /// State at that moment.
+    #[schemars(with = "State")]
     pub state: String,
     /// What happened, or what happens next.
     pub message: String,
@@ -424,7 +442,7 @@ pub struct OrderAnswer {
 }
 
 /// Answer to an order to a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupAnswer {
     /// Which group.
     pub group: String,
@@ -437,22 +455,24 @@ pub struct GroupAnswer {
 }
 
 /// Answer of `GET services/<id>/health`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceHealth {
     /// Which service.
     pub id: String,
     /// One of the four words.
+    #[schemars(with = "Health")]
     pub health: String,
     /// Its checks.
     pub checks: Vec<Check>,
     /// Its state.
+    #[schemars(with = "State")]
     pub state: String,
     /// Why it is in that state.
     pub reason: String,
 }
 
 /// One check of a service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// `http`, `tcp`, `process`, `exec`.
     #[serde(rename = "type")]
@@ -472,7 +492,7 @@ pub struct Check {
 }
 
 /// Answer of `GET health`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OverallHealth {
     /// `healthy`, `degraded`, `unhealthy`.
     pub status: String,
@@ -481,11 +501,13 @@ pub struct OverallHealth {
 }
 
 /// One service in [`OverallHealth`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthLine {
     /// One of the four words.
+    #[schemars(with = "Health")]
     pub health: String,
     /// One of the seven states.
+    #[schemars(with = "State")]
     pub state: String,
     /// As configured.
     pub critical: bool,
@@ -496,7 +518,7 @@ pub struct HealthLine {
 }
 
 /// Answer of `POST reload`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reload {
     /// New ones.
     pub added: Vec<String>,
@@ -516,7 +538,7 @@ pub struct Reload {
 }
 
 /// A service and the fields that differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Which.
     pub id: String,
@@ -525,22 +547,23 @@ pub struct Changed {
 }
 
 /// Body of `POST services/<id>/signal`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalBody {
     /// `SIGHUP`, `HUP` or a number as text.
+    #[schemars(length(min = 1))]
     pub signal: String,
 }
 
 /// Answer of `POST shutdown`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// What happens next.
     pub message: String,
 }
 
 /// An error (RFC 9457), with members of ours.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemDocument {
     /// [`Self::KIND_PREFIX`] and a word: `unknown_service`.
     #[serde(rename = "type")]
@@ -578,8 +601,23 @@ impl ProblemDocument {
     }
 }
 
+/// Answer of `GET session`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    /// `local` (through the socket), `operator`, `viewer`, or `anonymous`.
+    pub caller: String,
+    /// Of the supervisor: `system` or `user`.
+    pub scope: String,
+    /// Orders are taken.
+    pub may_change: bool,
+    /// Logs and configuration are shown.
+    pub may_see_inside: bool,
+    /// The file of the operator's token, for those who come through the socket.
+    pub token_file: Option<String>,
+}
+
 /// Answer of `POST token/rotate`. The token itself is in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenRotated {
     /// `operator` or `viewer`.
     pub role: String,

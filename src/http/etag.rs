@@ -17,6 +17,18 @@ pub(super) fn tag(control: &Control, version: u64, more: &str) -> String {
     format!("W/\"{:x}-{}-{version}{more}\"", control.about().started_at.0, std::process::id())
 }
 
+/// The tag of a text that is part of the program: FNV-1a, reckoned when the program is made.
+/// (<http://www.isthe.com/chongo/tech/comp/fnv/>)
+pub(super) const fn of_text(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
 /// 304, if the client has what `tag` names.
 pub(super) fn unchanged(headers: &HeaderMap, tag: &str) -> Option<Response> {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();

@@ -3,10 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
-use super::extract::{Params, count};
+use super::extract::{Params, count, number};
 use super::{convert, dto};
 use crate::control::{Control, EventQuery};
 use crate::core::action::EntryKind;
@@ -17,14 +18,25 @@ const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 1000;
 
 /// The query as it comes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
+    /// How many at most; 50, if it is left out.
+    #[schemars(range(min = 1, max = MAX_LIMIT))]
+    #[serde(deserialize_with = "number")]
     limit: Option<u32>,
+    /// Of this service alone, which need not be configured any more.
+    #[schemars(regex(pattern = Id::PATTERN))]
     service: Option<String>,
+    /// Of this type alone.
     #[serde(rename = "type")]
+    #[schemars(with = "Option<EntryKind>")]
     kind: Option<String>,
+    /// Not older than this time.
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// Older than this one: `next_before` of the page before.
+    #[serde(deserialize_with = "number")]
     before: Option<i64>,
 }
 

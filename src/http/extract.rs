@@ -1,5 +1,6 @@
 //! What may come in, checked: a wrong path, query or body is a problem document that says what was expected.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ impl FromRequestParts<Control> for KnownGroup {
 async fn path_id(parts: &mut Parts) -> Result<String, ApiError> {
     let Path(asked) = Path::<String>::from_request_parts(parts, &())
         .await
-        .map_err(|rejection| ApiError::bad_request(format!("the path: {}", rejection.body_text())))?;
+        .map_err(|rejection| misread("the path", &rejection.body_text()))?;
     Ok(asked)
 }
 
@@ -76,7 +77,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(ApiError::bad_request(format!("the query: {}", rejection.body_text()))),
+            Err(rejection) => Err(misread("the query", &rejection.body_text())),
         }
     }
 }
@@ -103,7 +104,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "The body is too large",
                 format!("the body may have at most {} bytes", super::BODY_LIMIT),
             )),
-            Ok(Err(rejection)) => Err(ApiError::bad_request(format!("the body: {}", rejection.body_text()))),
+            Ok(Err(rejection)) => Err(misread("the body", &rejection.body_text())),
             Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "too_slow",
@@ -112,6 +113,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             )),
         }
     }
+}
+
+/// A part of the request that is not what it has to be. axum begins with what it tried, which helps nobody.
+fn misread(part: &str, said: &str) -> ApiError {
+    let tried = [
+        "Failed to deserialize query string: ",
+        "Failed to deserialize the JSON body into the target type: ",
+    ];
+    let why = tried.iter().find_map(|tried| said.strip_prefix(tried)).unwrap_or(said);
+    ApiError::bad_request(format!("{part}: {why}"))
 }
 
 /// A number of the query from 1 to `most`, or `usual` where there is none.
@@ -130,6 +141,14 @@ pub(super) fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool,
         "false" | "0" | "no" => Ok(false),
         other => Err(D::Error::invalid_value(de::Unexpected::Str(other), &"true or false")),
     }
+}
+
+/// A whole number in a query.
+pub(super) fn number<'de, D: Deserializer<'de>, N: FromStr>(deserializer: D) -> Result<Option<N>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number =
+        text.parse().map_err(|_| D::Error::invalid_value(de::Unexpected::Str(&text), &"a whole number"));
+    number.map(Some)
 }
 
 /// Seconds in a query, up to a day.

@@ -17,11 +17,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::stream;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ApiError;
-use super::extract::{Known, Params, switch};
+use super::extract::{Known, Params, number, switch};
 use super::serve::Slot;
 use super::stream::{KEEP_ALIVE, Streams, answer, frame, keep_alive, last_event_id};
 use super::{convert, dto};
@@ -43,18 +44,35 @@ const TOO_SLOW: &str =
     "you read too slowly; connect again with the id of the last line you saw to get what is missing";
 
 /// The query as it comes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
+    /// How many lines at most; 100, if it is left out. While following, 0 begins with the next one.
+    #[schemars(range(min = 0, max = MAX_LINES))]
+    #[serde(deserialize_with = "number")]
     lines: Option<u32>,
+    /// Not older than this time.
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// Older than this time.
+    #[schemars(extend("format" = "date-time"))]
     until: Option<String>,
+    /// A text that the line has in it; in small letters it finds capitals too.
+    #[schemars(length(max = TEXT))]
     grep: Option<String>,
+    /// The least urgent that is wanted: a word of syslog or its number.
+    #[schemars(regex(pattern = "^(emerg|alert|crit|err|warning|notice|info|debug|[0-7])$"))]
     priority: Option<String>,
+    /// Lines before this cursor.
+    #[schemars(regex(pattern = r"^[\x21-\x7e]{1,256}$"))]
     before: Option<String>,
+    /// Lines after this cursor.
+    #[schemars(regex(pattern = r"^[\x21-\x7e]{1,256}$"))]
     after: Option<String>,
+    /// What is there, then each line as it is written, as server-sent events.
     #[serde(deserialize_with = "switch")]
     follow: bool,
+    /// While following: the cursor after which it goes on, as the header `Last-Event-ID`, which goes before it.
     last_event_id: Option<String>,
 }
 

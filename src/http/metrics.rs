@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::extract::{Body, Known, Params, count};
+use super::extract::{Body, Known, Params, count, number};
 use super::{convert, dto};
 use crate::control::{Control, MetricQuery, MetricRow};
 use crate::core::plan::Id;
@@ -27,11 +28,18 @@ const MAX_SAMPLES: usize = 1000;
 const NAMED: usize = 20;
 
 /// The query as it comes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
+    /// A time; a day before `until`, if it is left out.
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// A time; now, if it is left out.
+    #[schemars(extend("format" = "date-time"))]
     until: Option<String>,
+    /// How many points at most; 300, if it is left out.
+    #[schemars(range(min = 1, max = MAX_POINTS))]
+    #[serde(deserialize_with = "number")]
     points: Option<u32>,
 }
 

@@ -14,6 +14,7 @@ mod access;
 mod alerts;
 mod budget;
 mod convert;
+mod dashboard;
 pub mod dto;
 mod error;
 mod etag;
@@ -22,11 +23,13 @@ mod extract;
 mod headers;
 mod logs;
 mod metrics;
+mod openapi;
 mod openmetrics;
 mod orders;
 pub(crate) mod schedule;
 mod serve;
 mod services;
+mod session;
 mod stream;
 mod summary;
 mod supervisor;
@@ -46,8 +49,8 @@ pub use access::Rules;
 pub use serve::{Peer, serve_unix};
 pub use tcp::{News, Wanted, serve_tcp};
 
-/// Largest request body, in bytes. No request of this API needs more.
-const BODY_LIMIT: usize = 64 * 1024;
+/// Largest request body, in bytes: 1,000 samples with every field. No request of this API needs more.
+const BODY_LIMIT: usize = 256 * 1024;
 
 /// All routes. Every answer that is an error is a problem document (RFC 9457).
 pub fn router(control: Control) -> Router {
@@ -76,16 +79,20 @@ pub fn router(control: Control) -> Router {
         .route("/alerts/{number}/ack", post(alerts::acknowledge))
         .route("/summary", get(summary::summary))
         .route("/stream", get(stream::open))
+        .route("/openapi.json", get(openapi::document))
         .route("/reload", post(supervisor::reload))
+        .route("/session", get(session::session))
         .route("/shutdown", post(supervisor::shutdown))
         .route("/token/rotate", post(token::rotate));
     Router::new()
         .nest("/api/supervisor", api)
         .route("/metrics", get(openmetrics::scrape))
+        .merge(dashboard::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(axum::middleware::map_response(headers::secure))
+        .layer(Extension(services::LastStatus::default()))
         .layer(Extension(stream::Streams::new(control.clone())))
         .with_state(control)
 }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use nix::sys::signal::Signal;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::dto::{GroupAnswer, OrderAnswer, SignalBody};
@@ -28,12 +29,15 @@ const NOTIFY_TIME: Duration = Duration::from_secs(90);
 /// Nobody waits longer without having said so.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Waiting {
+    /// `false`: the answer is 202 at once, and the order stands.
     #[serde(deserialize_with = "switch")]
     wait: bool,
+    /// Seconds to wait for the outcome; what the service may take, if it is left out.
     #[serde(deserialize_with = "seconds")]
+    #[schemars(with = "Option<f64>", range(min = 0.0, max = 86_400.0))]
     timeout: Option<Duration>,
 }
 

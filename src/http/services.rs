@@ -1,27 +1,58 @@
 //! What is: one service or all. Answered from the snapshot, never from the loop.
 
-use axum::Json;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::extract::Known;
 use super::{convert, dto, etag, metrics};
 use crate::control::{Control, EventQuery};
+use crate::core::Mono;
+use crate::core::snapshot::Snapshot;
 
 /// Events in the detail of a service.
 const RECENT_EVENTS: u32 = 10;
 
-pub(super) async fn status(State(control): State<Control>, headers: HeaderMap) -> Response {
-    let (snapshot, about, now) = (control.snapshot(), control.about(), convert::now_mono());
+/// The last answer to `GET status`, for those who ask for the same picture in the same second: many pages poll it, and
+/// writing it out is nearly all that it costs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastStatus(Arc<Mutex<Option<(String, u64, Bytes)>>>);
+
+pub(super) async fn status(
+    State(control): State<Control>,
+    Extension(last): Extension<LastStatus>,
+    headers: HeaderMap,
+) -> Response {
+    let (snapshot, now) = (control.snapshot(), convert::now_mono());
     let tag = etag::tag(&control, snapshot.version, "");
     if let Some(unchanged) = etag::unchanged(&headers, &tag) {
         return unchanged;
     }
+    let second = now.0.as_secs();
+    let mut last = last.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = match &*last {
+        Some((of, at, body)) if *of == tag && *at == second => body.clone(),
+        _ => {
+            let body =
+                Bytes::from(serde_json::to_vec(&picture(&control, &snapshot, now)).unwrap_or_default());
+            *last = Some((tag.clone(), second, body.clone()));
+            body
+        }
+    };
+    ([(ETAG, tag.as_str()), (CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn picture(control: &Control, snapshot: &Snapshot, now: Mono) -> dto::Status {
+    let about = control.about();
     let up = convert::now_wall().0.saturating_sub(about.started_at.0);
-    let status = dto::Status {
+    dto::Status {
         supervisor: dto::Supervisor {
             version: about.version.into(),
             pid: std::process::id(),
@@ -36,8 +67,7 @@ pub(super) async fn status(State(control): State<Control>, headers: HeaderMap) -
             .iter()
             .map(|(id, view)| (id.to_string(), convert::service(view, now)))
             .collect(),
-    };
-    etag::tagged(tag, &status)
+    }
 }
 
 pub(super) async fn one(

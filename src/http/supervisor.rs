@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -56,9 +57,10 @@ fn line(view: &ServiceView) -> dto::HealthLine {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ReloadParams {
+    /// Only say what would happen.
     #[serde(deserialize_with = "switch")]
     dry_run: bool,
 }

@@ -237,6 +237,7 @@ pub(crate) fn world() -> World {
         systemd_version: "252".into(),
         started_at: Wall(0),
         config_path: "/etc/c.json".into(),
+        state: "/var/lib/x".into(),
     };
     let (asked, past) = (Arc::default(), Past::default());
     tokio::spawn(looping(inbox, Arc::clone(&asked), snapshot.clone()));
@@ -250,7 +251,9 @@ pub(crate) fn world() -> World {
 
 fn enter(snapshot: &watch::Sender<Arc<Snapshot>>, service: &Id, state: State) {
     snapshot.send_modify(|snapshot| {
-        let Some(view) = Arc::make_mut(snapshot).services.get_mut(service) else { return };
+        let snapshot = Arc::make_mut(snapshot);
+        snapshot.version += 1;
+        let Some(view) = snapshot.services.get_mut(service) else { return };
         let view = Arc::make_mut(view);
         view.state = state;
         view.pid = (state == State::Running).then_some(42);
@@ -360,6 +363,7 @@ impl World {
     pub(crate) fn change(&self, service: &str, change: impl Fn(&mut ServiceView)) {
         self.snapshot.send_modify(|snapshot| {
             let snapshot = Arc::make_mut(snapshot);
+            snapshot.version += 1;
             change(Arc::make_mut(snapshot.services.get_mut(service).unwrap()));
         });
     }
@@ -390,7 +394,7 @@ async fn status_has_the_fields_of_the_contract_in_order() {
             "restart_count": 2, "last_restart": "1970-01-01T00:00:00.400Z", "priority": 100, "critical": false,
             "enabled": true, "auto_restart": true, "groups": ["back"], "dependencies": ["db"],
             "waiting_for": ["db"], "unit": "supervisor-web.service", "cpu_percent": null, "memory_mb": null,
-            "tasks": null, "usage": null, "attempt": 1, "next_retry_at": "1970-01-01T00:00:01.500Z",
+            "tasks": null, "memory_limit_mb": null, "cpu_limit_percent": null, "usage": null, "attempt": 1, "next_retry_at": "1970-01-01T00:00:01.500Z",
             "last_exit": {"code": null, "signal": 9, "result": "oom-kill", "at": "1970-01-01T00:00:00.399Z"},
             "reason": "because", "since": "1970-01-01T00:00:01.000Z", "flapping": false, "flapping_reason": null
         })
@@ -510,7 +514,12 @@ async fn every_error_is_a_problem_document_that_helps() {
         ("POST", "services/web/start?timeout=NaN", 400, "seconds from 0 to 86400"),
         ("POST", "reload?dry_run=2", 400, "expected true or false"),
         ("GET", "events?limit=0", 400, "1 to 1000"),
-        ("GET", "events?limit=x", 400, "invalid digit"),
+        (
+            "GET",
+            "events?limit=-2",
+            400,
+            "the query: limit: invalid value: string \"-2\", expected a whole number",
+        ),
         ("GET", "events?type=nope", 400, "expected one of"),
         ("GET", "events?since=yesterday", 400, "2026-01-31T08:15:00Z"),
         ("GET", "events?service=a%20b", 400, "an id is"),
@@ -553,7 +562,7 @@ async fn signals_by_name() {
         (json, "{", 400, "the body"),
         (json, "", 400, "the body"),
         ("text/plain", r#"{"signal": "HUP"}"#, 415, "application/json"),
-        (json, &format!(r#"{{"signal": "{}"}}"#, "x".repeat(100_000)), 413, "65536 bytes"),
+        (json, &format!(r#"{{"signal": "{}"}}"#, "x".repeat(300_000)), 413, "262144 bytes"),
     ] {
         let (status, detail) = send("web", kind, body).await;
         assert!(status == code && detail.contains(part), "{body:.20}: {status} {detail}");
@@ -998,6 +1007,12 @@ async fn samples_of_another_monitor_are_taken_all_or_none() {
     }
     assert!(world.past.2.lock().unwrap().is_empty(), "none of them is stored");
     assert_eq!(post_samples(&world, &json!([])).await.1["accepted"], 0);
+    let full = json!({
+        "service_id": "s".repeat(64), "timestamp": "1970-01-01T08:15:00.000Z", "cpu_percent": 1234.567,
+        "memory_mb": 12_345.678, "health_status": "unhealthy", "response_time_ms": 12_345.678,
+    });
+    let (status, body) = post_samples(&world, &json!(vec![full; 1000])).await;
+    assert_eq!((status, &body["accepted"]), (StatusCode::ACCEPTED, &json!(1000)), "{body}");
     let many = json!(vec![json!({"service_id": "a"}); 1001]);
     assert_eq!(post_samples(&world, &many).await.0, StatusCode::BAD_REQUEST);
 }

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::Caller;
@@ -14,9 +15,10 @@ use super::serve::Origin;
 use crate::control::Control;
 use crate::token::Role;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
+    /// Whose token is replaced.
     #[serde(default = "operator")]
     role: Role,
 }

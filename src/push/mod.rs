@@ -179,12 +179,14 @@ async fn prepared(to: &Destination) -> Result<(Client, Url), String> {
     if !url.path().trim_end_matches('/').ends_with(ROUTE) {
         url.set_path(&format!("{}{ROUTE}", url.path().trim_end_matches('/')));
     }
-    let build = || {
-        let builder = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
-        builder.no_proxy().user_agent(concat!("process-supervisor/", env!("CARGO_PKG_VERSION"))).build()
-    };
-    // It reads the certificates of the system.
-    let client = tokio::task::spawn_blocking(build).await.map_err(|error| error.to_string())?;
+    let address = url.clone();
+    let trusted = tokio::task::spawn_blocking(move || crate::tls::client(&address)).await;
+    let builder = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+    let client = builder
+        .no_proxy()
+        .user_agent(concat!("process-supervisor/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(trusted.map_err(|error| error.to_string())??)
+        .build();
     Ok((client.map_err(|error| format!("cannot make an HTTP client: {error}"))?, url))
 }
 

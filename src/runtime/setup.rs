@@ -103,6 +103,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         systemd_version: manager.version(),
         started_at,
         config_path: places.config.display().to_string(),
+        state: places.state.clone(),
     });
     let (to_host, host) = watch::channel(None);
     let logs = Arc::new(ServiceLogs::new(places.scope));
@@ -120,7 +121,10 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let errands = courier::start(store.clone(), manager.clone());
     let the_loop = Loop::new(places.clone(), engine, manager.clone(), store, errands, ends, settings);
     the_loop.tell_start(begun);
-    let (leaving, store) = the_loop.run().await.map_err(SetupError::Signals)?;
+    // A task of its own: waking what the runtime blocks on costs a system call each time.
+    let ended = tokio::spawn(the_loop.run()).await;
+    let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let (leaving, store) = ended.map_err(SetupError::Signals)?;
     if leaving == Leaving::ServicesStopped {
         manager.forget_environments();
     }

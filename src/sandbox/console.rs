@@ -11,6 +11,7 @@ use nix::sys::socket::{
 use nix::unistd::Pid;
 
 use super::error::{Error, Step};
+use super::sys;
 
 /// How much of the console is kept for a failure report.
 const KEPT_BYTES: usize = 8 * 1024;
@@ -19,13 +20,17 @@ const KEPT_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Console {
     terminal: std::fs::File,
+    /// systemd opens its console for a moment at a time. While we have it open too, there is no end of it between two
+    /// such moments, after which nobody would read, and systemd would wait for ever to write.
+    _other_side: Option<OwnedFd>,
     open: bool,
     tail: VecDeque<u8>,
 }
 
 impl Console {
     pub(super) fn new(terminal: OwnedFd) -> Self {
-        Self { terminal: terminal.into(), open: true, tail: VecDeque::new() }
+        let other_side = sys::slave(terminal.as_fd()).ok();
+        Self { terminal: terminal.into(), _other_side: other_side, open: true, tail: VecDeque::new() }
     }
 
     /// What to wait for, as long as there is something to come.
@@ -38,7 +43,6 @@ impl Console {
         let mut buffer = [0; 4096];
         match self.terminal.read(&mut buffer) {
             Ok(length @ 1..) => self.tail.extend(buffer.iter().take(length)),
-            // All processes that had it open are gone.
             Ok(0) | Err(_) => self.open = false,
         }
         let excess = self.tail.len().saturating_sub(KEPT_BYTES);

@@ -5,7 +5,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, Row, params};
 use serde_json::{Map, Value};
 
-use super::rows::{moment, shown, stamp};
+use super::rows::{instant, moment, shown, stamp};
 use crate::control::{AlertQuery, AlertRow};
 use crate::core::Wall;
 use crate::core::alert::{Alert, AlertKey};
@@ -131,7 +131,8 @@ pub(super) fn get(row: &Row<'_>) -> rusqlite::Result<AlertRow> {
     })
 }
 
-/// `{"since_ms": 0}` becomes `{"since": "1970-01-01 00:00:00.000"}`, at any depth: the core knows no calendar.
+/// `{"since_ms": 0}` becomes `{"since": "1970-01-01T00:00:00.000Z"}`, at any depth: the core knows no calendar. Not as in
+/// the columns, since the API shows details as they are.
 fn dated(value: Value) -> Value {
     match value {
         Value::Array(values) => Value::Array(values.into_iter().map(dated).collect()),
@@ -139,7 +140,7 @@ fn dated(value: Value) -> Value {
             members
                 .into_iter()
                 .map(|(name, value)| match (name.strip_suffix("_ms"), value.as_i64()) {
-                    (Some(plain), Some(at)) => (plain.to_owned(), stamp(Wall(at)).into()),
+                    (Some(plain), Some(at)) => (plain.to_owned(), instant(Wall(at)).into()),
                     _ => (name, dated(value)),
                 })
                 .collect(),
@@ -159,8 +160,8 @@ mod tests {
             dated(
                 json!({"since_ms": 0, "probes": [{"at_ms": 1, "message": "m"}], "attempt": 2, "x_ms": "y"})
             ),
-            json!({"since": "1970-01-01 00:00:00.000",
-                "probes": [{"at": "1970-01-01 00:00:00.001", "message": "m"}], "attempt": 2, "x_ms": "y"})
+            json!({"since": "1970-01-01T00:00:00.000Z",
+                "probes": [{"at": "1970-01-01T00:00:00.001Z", "message": "m"}], "attempt": 2, "x_ms": "y"})
         );
     }
 }

@@ -22,9 +22,17 @@ const DETAILS: usize = 64 << 10;
 
 /// As the tables have it. Sorts as time does.
 pub(super) fn stamp(at: Wall) -> String {
+    timestamp(at).strftime("%Y-%m-%d %H:%M:%S.%3f").to_string()
+}
+
+/// RFC 3339, as inside of details.
+pub(super) fn instant(at: Wall) -> String {
+    format!("{:.3}", timestamp(at))
+}
+
+fn timestamp(at: Wall) -> Timestamp {
     let clamped = at.0.clamp(0, Timestamp::MAX.as_second() * 1000); // in the year 9999: always four digits
-    let time = Timestamp::from_millisecond(clamped).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.strftime("%Y-%m-%d %H:%M:%S.%3f").to_string()
+    Timestamp::from_millisecond(clamped).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The moment in a column; other programs write `T`, `Z`, an offset, or no fraction.

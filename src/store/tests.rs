@@ -621,7 +621,7 @@ fn an_alert_is_one_row_from_its_beginning_to_its_end() {
     let rows = alerts(&store, false);
     assert_eq!(rows.len(), 2, "{rows:#?}");
     assert_eq!((rows[0].kind.as_str(), rows[0].message.as_str()), ("down", "a is down for good"));
-    let details = serde_json::json!({"since": "2023-11-14 22:13:20.123", "attempt": 2, "log": ["line"]});
+    let details = serde_json::json!({"since": "2023-11-14T22:13:20.123Z", "attempt": 2, "log": ["line"]});
     assert_eq!(rows[0].details, details);
     assert_eq!(rows[1].details, "no json");
     // The next daemon finds its own, and only those.

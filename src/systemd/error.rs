@@ -47,6 +47,12 @@ pub enum SystemdError {
         /// systemd's words.
         reason: String,
     },
+    /// A start found the unit up, of ours and made from another configuration.
+    #[error("{unit} is up already, and was made from an earlier configuration")]
+    Outdated {
+        /// Which unit.
+        unit: String,
+    },
     /// A job ended otherwise than `done`.
     #[error("{what} of {unit} ended as {result}: {reason}")]
     Job {

@@ -1,10 +1,12 @@
 //! The door to systemd.
 
 use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore, mpsc, watch as channel};
 use zbus::MessageStream;
 use zbus::message::Sequence;
@@ -14,10 +16,10 @@ use super::bus::{self, Link, explain};
 use super::env_file::EnvFiles;
 use super::name::{group_slice, service_unit};
 use super::oom::OomLog;
-use super::units::Units;
+use super::units::{Units, unreachable_start};
 use super::watch::{set_up, watch};
 use super::{Notice, SystemdError, check, order, read, unit};
-use crate::core::event::{OpId, UnitSeen};
+use crate::core::event::{OpId, StartFailure, UnitSeen};
 use crate::core::plan::{Id, Limits, Plan, ServicePlan};
 use crate::place::Scope;
 
@@ -32,6 +34,7 @@ const SPECS: usize = 8;
 /// How long an order waits for systemd to come back before it is answered as unreachable.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
+const FAULT: &str = "a fault of the supervisor itself, which its own log has; please report it";
 
 /// A connection to systemd that is made again for ever. Cheap to clone; ends with its last clone.
 #[derive(Debug, Clone)]
@@ -76,6 +79,14 @@ impl Drop for EndsWithUs {
 /// A lock that a panic elsewhere does not close.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Works on an order; `answer` is for one that panics: a fault of ours may cost an attempt, and never leaves a service
+/// without an answer.
+async fn answered(order: impl Future<Output = ()>, answer: impl FnOnce()) {
+    if AssertUnwindSafe(order).catch_unwind().await.is_err() {
+        answer();
+    }
 }
 
 impl Manager {
@@ -129,13 +140,22 @@ impl Manager {
     /// Makes the unit run; answered by [`Notice::StartFinished`], always. Returns at once.
     pub fn start(&self, op: OpId, plan: Arc<ServicePlan>) {
         let begun = self.inner.units().begin_start(op, Arc::clone(&plan));
-        tokio::spawn(order::start(Arc::clone(&self.inner), op, plan, begun));
+        let (inner, service) = (Arc::clone(&self.inner), plan.id.clone());
+        let order = order::start(Arc::clone(&inner), op, plan, begun);
+        tokio::spawn(answered(order, move || {
+            let failure = StartFailure { unreachable: false, ..unreachable_start(FAULT) };
+            inner.units().start_failed(&service, op, failure);
+        }));
     }
 
     /// Ends the unit; answered by [`Notice::StopFinished`], always. Returns at once. `kill`: SIGKILL to all first.
     pub fn stop(&self, op: OpId, service: Id, kill: bool) {
         let begun = self.inner.units().begin_stop(op, &service);
-        tokio::spawn(order::stop(Arc::clone(&self.inner), op, service, kill, begun));
+        let (inner, stopped) = (Arc::clone(&self.inner), service.clone());
+        let order = order::stop(Arc::clone(&inner), op, service, kill, begun);
+        tokio::spawn(answered(order, move || {
+            inner.units().stop_answered(&stopped, op, Err(FAULT.into()));
+        }));
     }
 
     /// Sends a signal to the main process; SIGKILL goes to every process of the unit.
@@ -329,5 +349,19 @@ impl Inner {
 
     pub fn rechecks(&self) -> tokio::sync::futures::Notified<'_> {
         self.recheck.notified()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_panics_is_answered() {
+        let mut answers = 0;
+        answered(async { panic!("a fault of ours") }, || answers += 1).await;
+        assert_eq!(answers, 1);
+        answered(async {}, || answers += 1).await;
+        assert_eq!(answers, 1);
     }
 }

@@ -15,7 +15,7 @@ use super::name::{object_path, service_unit};
 use super::read;
 use super::unit::{Host, UnitSpec, exec_hash_of, folder_of, live_limits, survives_reload, unit_spec};
 use super::units::{Begun, Made, unreachable_start};
-use super::watch::activity;
+use super::watch::{activity, read_and_end};
 use crate::core::event::{Activity, OpId, StartFailure};
 use crate::core::plan::{Id, ServicePlan, ServiceType};
 
@@ -42,7 +42,10 @@ pub async fn start(inner: Arc<Inner>, op: OpId, plan: Arc<ServicePlan>, begun: B
     drop(turn);
     match called {
         Ok(job) => {
-            inner.units().job_known(&plan.id, op, job);
+            let ended = inner.units().job_known(&plan.id, op, job);
+            if let Some(result) = ended {
+                read_and_end(&inner, &plan.id, job, &result).await;
+            }
             let deadline = Instant::now() + start_bound(&plan);
             if let Err(message) = wait_for_job(&inner, &plan.id, job, done, Some(deadline)).await {
                 let failure = StartFailure { unreachable: false, ..unreachable_start(&message) };
@@ -50,9 +53,16 @@ pub async fn start(inner: Arc<Inner>, op: OpId, plan: Arc<ServicePlan>, begun: B
             }
         }
         Err(error) => {
-            let failure =
-                StartFailure { unreachable: error.is_unreachable(), ..unreachable_start(&error.to_string()) };
-            inner.units().start_failed(&plan.id, op, failure);
+            let mut units = inner.units();
+            let outdated = matches!(error, SystemdError::Outdated { .. });
+            let invocation = units.get(&plan.id).state.invocation.filter(|_| outdated);
+            let failure = StartFailure {
+                unreachable: error.is_unreachable(),
+                outdated,
+                invocation,
+                ..unreachable_start(&error.to_string())
+            };
+            units.start_failed(&plan.id, op, failure);
         }
     }
 }
@@ -165,14 +175,14 @@ async fn start_running(
     if folder_of(&fields).is_some_and(|folder| folder != inner.environment.folder()) {
         return Err(belongs_to_another(name));
     }
-    if exec_hash_of(&fields).as_ref() != Some(&plan.exec_hash) {
-        return Err(SystemdError::Refused {
-            what: "StartTransientUnit",
-            unit: name.clone(),
-            reason: format!(
-                "it is up already, and was not made from this configuration; stop it first (systemctl stop {name})"
-            ),
-        });
+    match exec_hash_of(&fields) {
+        Some(hash) if hash == plan.exec_hash => {}
+        Some(_) => return Err(SystemdError::Outdated { unit: name.clone() }),
+        None => {
+            let reason =
+                format!("somebody else's unit of that name is up; stop it first (systemctl stop {name})");
+            return Err(SystemdError::Refused { what: "StartTransientUnit", unit: name.clone(), reason });
+        }
     }
     inner.call("StartUnit", name, async |link| link.manager.start_unit(name, REPLACE).await).await
 }
@@ -319,7 +329,8 @@ pub async fn stop(inner: Arc<Inner>, op: OpId, service: Id, kill: bool, begun: B
     drop(turn);
     match called {
         Ok(Some(job)) => {
-            inner.units().job_known(&service, op, job);
+            // A stop that is over needs no reading.
+            let _ = inner.units().job_known(&service, op, job);
             if let Err(message) = wait_for_job(&inner, &service, job, done, None).await {
                 inner.units().stop_answered(&service, op, Err(message));
             }

@@ -12,8 +12,10 @@ use zbus::{Connection, MessageStream, ObjectPath, Variant};
 use super::bus::{self, SYSTEMD};
 use super::manager::Inner;
 use super::name::{service_of_object, service_of_unit};
+use super::read;
 use super::units::{ServiceChange, UnitChange};
 use crate::core::event::{Activity, InvocationId};
+use crate::core::plan::Id;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -174,8 +176,11 @@ fn manager_says(inner: &Arc<Inner>, member: &str, message: &Message) -> zbus::Re
         }
         "JobRemoved" => {
             let (job, _path, unit, result): (u32, ObjectPath<'_>, &str, &str) = body.deserialize()?;
-            if let Some(service) = service_of_unit(unit) {
-                inner.units().job_removed(&service, job, result);
+            if let Some(service) = service_of_unit(unit)
+                && inner.units().job_removed(&service, job, result)
+            {
+                let (inner, result) = (Arc::clone(inner), result.to_owned());
+                tokio::spawn(async move { read_and_end(&inner, &service, job, &result).await });
             }
         }
         "UnitRemoved" => {
@@ -196,6 +201,14 @@ fn manager_says(inner: &Arc<Inner>, member: &str, message: &Message) -> zbus::Re
         _ => {}
     }
     Ok(())
+}
+
+/// Where systemd cannot be asked, all orders are answered otherwise.
+pub async fn read_and_end(inner: &Inner, service: &Id, job: u32, result: &str) {
+    if let Err(error) = read::one(inner, service).await {
+        tracing::debug!(%service, %error, "the unit cannot be read at the end of its start");
+    }
+    inner.units().job_ended(service, job, result);
 }
 
 fn service_change(values: &HashMap<&str, Variant<'_>>) -> ServiceChange {

@@ -8,12 +8,12 @@
                                            '-> refuses: other sites' orders, odd paths, large bodies
 
 ``/api/supervisor/*`` is forwarded as it is: method, path, query, body; status, headers and body of the answer, also
-of answers that never end (server-sent events). No cookie, token or other header of the app reaches the supervisor, only
+of answers that never end (server-sent events). No cookie, token or other header of the app reaches the supervisor, but
 what `_FORWARDED` names. A supervisor that cannot be asked is a problem document (RFC 9457) of the shape that its own
 have.
 
 The supervisor sees the app's user behind every order, not the app's users: who may do what is for the app to decide.
-Its ``before_request`` hooks run first, as for any route; where an app protects its views one by one, give the decorator:
+Its ``before_request`` hooks run first, as for any route; where an app protects its views one by one, give its decorator:
 ``register_supervisor_routes(app, authorize=login_required)``.
 
 A stream holds a thread of the WSGI server for as long as it is watched: serve the app with enough of them.
@@ -52,7 +52,8 @@ _BODY_LIMIT = 64 * 1024
 _READ_TIME = 30
 # An order is answered when the service has done it. The supervisor bounds that itself, to a day at most.
 _ORDER_TIME = 24 * 3600 + 60
-# The supervisor sends a comment into a quiet stream every 15 s; that is also how a client that left is noticed.
+# The supervisor sends a comment into a quiet stream every 15 s. A client that left is noticed at the second
+# one that cannot be written.
 _STREAM_TIME = 60
 # Bytes of an answer that are handed on at once.
 _CHUNK = 64 * 1024
@@ -133,7 +134,7 @@ def _warn_once_if_open(blueprint: Blueprint) -> None:
     blueprint.before_request(check)
 
 
-# --- What comes in -----------------------------------------------------------------------------------------------------
+# --- What comes in ---
 
 
 def _refuse_other_sites() -> None:
@@ -229,7 +230,7 @@ def _read_bounded() -> bytes:
     raise RequestEntityTooLarge
 
 
-# --- The supervisor ----------------------------------------------------------------------------------------------------
+# --- The supervisor ---
 
 
 class _Connection(http.client.HTTPConnection):
@@ -291,17 +292,16 @@ class _Answer:
         self.connection = connection
         self.answer = answer
         self.is_stream = is_stream
-        # `None`: it ends with its last chunk, or with the connection.
-        self.left: Optional[int] = answer.length
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            part = self.answer.read1(_CHUNK) if self.left != 0 else b""
-            if not part and self.left:
-                raise http.client.IncompleteRead(b"", self.left)
+            part = self.answer.read1(_CHUNK)
+            # What is left of the stated length; `None` where the last chunk or the connection's end tells.
+            if not part and self.answer.length:
+                raise http.client.IncompleteRead(b"", self.answer.length)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if self.is_stream:
@@ -313,8 +313,6 @@ class _Answer:
         if not part:
             self.close()
             raise StopIteration
-        if self.left is not None:
-            self.left -= len(part)
         return part
 
     def close(self) -> None:
@@ -322,7 +320,7 @@ class _Answer:
         self.connection.close()
 
 
-# --- What goes wrong ---------------------------------------------------------------------------------------------------
+# --- What goes wrong ---
 
 
 class _Problem(Exception):

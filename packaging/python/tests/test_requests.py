@@ -9,7 +9,7 @@ from unittest import mock
 from flask import Flask, abort, request
 
 import supervisor.api_routes as api_routes
-from stub import Case, answer
+from stub import Case
 from supervisor.api_routes import register_supervisor_routes
 
 
@@ -17,7 +17,11 @@ class Forwarding(Case):
     def test_method_path_query_and_body_arrive_as_they_were_sent(self):
         for method, path, sent in [
             ("GET", "status", "/api/supervisor/status"),
-            ("POST", "services/web-1.x_y/stop?wait=false&timeout=1.5", "/api/supervisor/services/web-1.x_y/stop?wait=false&timeout=1.5"),
+            (
+                "POST",
+                "services/web-1.x_y/stop?wait=false&timeout=1.5",
+                "/api/supervisor/services/web-1.x_y/stop?wait=false&timeout=1.5",
+            ),
             ("GET", "openapi.json", "/api/supervisor/openapi.json"),
             ("GET", "events?service=a%20b&type=%26%2F%25+x", "/api/supervisor/events?service=a%20b&type=%26%2F%25+x"),
             ("HEAD", "status", "/api/supervisor/status"),
@@ -136,7 +140,9 @@ class Bodies(Case):
         port = self.serve()
         for size, status in [(64 * 1024, 200), (64 * 1024 + 1, 413)]:
             client = http.client.HTTPConnection("127.0.0.1", port)
-            client.request("POST", "/api/supervisor/metrics", iter([b"x" * 1000, b"y" * (size - 1000)]), encode_chunked=True)
+            client.request(
+                "POST", "/api/supervisor/metrics", iter([b"x" * 1000, b"y" * (size - 1000)]), encode_chunked=True
+            )
             self.assertEqual(client.getresponse().status, status)
             client.close()
         self.assertEqual([len(asked.body) for asked in self.stub.asked], [64 * 1024])

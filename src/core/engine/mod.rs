@@ -54,6 +54,8 @@ pub struct Engine {
     orphans: BTreeMap<Id, Orphan>,
     /// Records of services that left the plan while we were away.
     left_over: BTreeSet<Id>,
+    /// Services that left the plan since we began: who does not know may still start their units.
+    forgotten: BTreeSet<Id>,
     timers: Timers,
     waiters: Vec<Waiter>,
     /// Services that want to start, in start order.
@@ -110,6 +112,7 @@ impl Engine {
             services: BTreeMap::new(),
             orphans: BTreeMap::new(),
             left_over: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             timers: Timers::default(),
             waiters: Vec::new(),
             due_start: BTreeSet::new(),
@@ -144,6 +147,17 @@ impl Engine {
 
     /// Takes an event in and gives what is to be done, in order.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.take(now, event);
+        while self.next_timer() {}
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Vec<Action> {
+        self.raise_and_resolve();
+        mem::take(&mut self.out)
+    }
+
+    fn take(&mut self, now: Now, event: Event) {
         self.now = now;
         match event {
             Event::Ordered { order, origin, service, verb } => self.ordered(order, &origin, &service, verb),
@@ -167,12 +181,14 @@ impl Engine {
             self.unsettled = true;
         }
         self.settle();
-        while let Some((id, timer)) = self.timers.pop_due(now.mono) {
-            self.timer_fired(&id, timer);
-            self.settle();
-        }
-        self.raise_and_resolve();
-        mem::take(&mut self.out)
+    }
+
+    /// Does what the next timer is for, if one is due.
+    fn next_timer(&mut self) -> bool {
+        let Some((id, timer)) = self.timers.pop_due(self.now.mono) else { return false };
+        self.timer_fired(&id, timer);
+        self.settle();
+        true
     }
 
     /// When `handle` wants to be called again, if nothing happens before.

@@ -4,6 +4,7 @@ use super::*;
 use crate::core::action::AfterStop;
 use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::health::{Counting, Sent};
+use crate::core::plan::HealthCheck;
 use crate::core::snapshot::Health;
 use std::time::Duration;
 
@@ -18,10 +19,26 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// one after the other.
 const NAP: Duration = Duration::from_millis(500);
 
+/// A look at a process takes microseconds: those of one beat are taken together, so that a hundred services do not wake
+/// the host three times a second. An interval has one beat a second, but no fewer than this. What goes over the network
+/// is not bundled: one would wait for the other, and that would count as response time.
+const FEWEST_BEATS: u32 = 8;
+
 /// Services that are found running are asked within this.
 const ADOPTED: Duration = Duration::from_secs(2);
 /// Of 2^64.
 const GOLDEN_SECTION: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The last beat that is not after `at`; of a check over the network, `at` itself.
+fn beat_before(origin: Mono, check: &HealthCheck, at: Mono) -> Mono {
+    if check.probe.decides_readiness() {
+        return at;
+    }
+    let beats = u32::try_from(check.interval.as_secs()).unwrap_or(u32::MAX).max(FEWEST_BEATS);
+    let beat = (check.interval / beats).max(Duration::from_nanos(1));
+    let into_it = (at - origin).as_nanos() % beat.as_nanos();
+    Mono(at.0.saturating_sub(Duration::from_nanos(u64::try_from(into_it).unwrap_or_default())))
+}
 
 impl Engine {
     pub(super) fn send_probe(&mut self, id: &Id) {
@@ -40,7 +57,8 @@ impl Engine {
     pub(super) fn first_probe(&self, id: &Id) -> Mono {
         let Some(service) = self.services.get(id) else { return self.now.mono };
         let interval = service.plan.health.interval;
-        let slot = self.origin + interval.mul_f64(self.share(id));
+        let slot =
+            beat_before(self.origin, &service.plan.health, self.origin + interval.mul_f64(self.share(id)));
         if slot > self.now.mono {
             return slot;
         }
@@ -71,7 +89,7 @@ impl Engine {
     }
 
     pub(super) fn probed(&mut self, id: &Id, invocation: InvocationId, report: &ProbeReport) {
-        let now = self.now;
+        let (now, origin) = (self.now, self.origin);
         let slot = self.first_probe(id);
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(sent) = service.watch.sent.filter(|_| service.invocation == Some(invocation)) else {
@@ -93,7 +111,7 @@ impl Engine {
             // It may have been asked ahead of its slot.
             if slot - now.mono < check.interval / 2 { slot + check.interval } else { slot }
         } else {
-            (sent.at + check.interval).max(now.mono + check.interval / 2)
+            beat_before(origin, check, sent.at + check.interval).max(now.mono + check.interval / 2)
         };
         let in_start_period = service.started.is_some_and(|(at, _)| now.mono - at < check.start_period);
         let late = now.mono - sent.at > check.longest_answer() + MARGIN / 2;

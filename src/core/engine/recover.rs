@@ -30,9 +30,7 @@ impl Engine {
             }
         }
         for (id, seen) in units {
-            let running =
-                matches!(seen.activity, Activity::Active | Activity::Activating | Activity::Deactivating);
-            let next = if running { "its unit is stopped" } else { "its unit is forgotten" };
+            let next = if seen.activity.is_up() { "its unit is stopped" } else { "its unit is forgotten" };
             let message = format!("{id}: left the configuration while the supervisor was away; {next}");
             self.stop_orphan(id, message);
         }
@@ -75,6 +73,7 @@ impl Engine {
             Ok(()) if !self.services.contains_key(id) => {
                 self.out.push(Action::ReleaseUnit { service: id.clone() });
                 self.out.push(Action::Forget { service: id.clone() });
+                self.forgotten.insert(id.clone());
             }
             Ok(()) => {}
         }
@@ -94,6 +93,7 @@ impl Engine {
     /// Brings one service in line with what systemd has of it.
     fn reconcile(&mut self, id: &Id, seen: &UnitSeen, first: bool) {
         let Some(service) = self.services.get_mut(id) else { return };
+        correct_appeared(service, seen);
         if service.op.is_some() {
             let came_up = service.state == State::Starting && seen.activity == Activity::Active;
             if !came_up || seen.invocation.is_none_or(|run| Some(run) == service.ended) {
@@ -290,6 +290,12 @@ impl Engine {
     /// Somebody started the unit beside us, or its main process is another one now.
     pub(super) fn unit_appeared(&mut self, id: &Id, run: InvocationId, pid: Option<u32>) {
         let (now, leaving) = (self.now, self.leaving);
+        if self.forgotten.contains(id) {
+            let message = format!(
+                "{id}: started outside the supervisor (systemctl start) after it left the configuration; its unit is stopped"
+            );
+            return self.stop_orphan(id.clone(), message);
+        }
         // No service of ours: a unit of another supervisor, or of a person's own.
         let Some(service) = self.touch(id) else { return };
         if service.ended == Some(run) {
@@ -336,5 +342,15 @@ impl Engine {
         if !down {
             self.await_readiness(id, |s| s.plan.exec.service_type == ServiceType::Notify);
         }
+    }
+}
+
+/// A run that appeared is up only while systemd still shows it: its end may have come while we were away.
+fn correct_appeared(service: &mut Service, seen: &UnitSeen) {
+    let untrue = |run: InvocationId| !seen.activity.is_up() || seen.invocation != Some(run);
+    let Some((run, _)) = service.appeared.take_if(|(run, _)| untrue(*run)) else { return };
+    let exit = seen.exit.clone().filter(|_| service.state == State::Starting && seen.invocation == Some(run));
+    if let Some(exit) = exit {
+        service.early_exit = Some((run, exit, seen.stopped_outside));
     }
 }

@@ -13,6 +13,7 @@ impl Engine {
         for (id, plan) in self.plan.services.clone() {
             match self.services.get_mut(&id) {
                 None => {
+                    self.forgotten.remove(&id);
                     self.services.insert(id.clone(), Service::new(plan, self.now));
                     added.push(id);
                 }
@@ -179,6 +180,7 @@ impl Engine {
             self.out.push(Action::ReleaseUnit { service: id.clone() });
             self.out.push(Action::Forget { service: id.clone() });
         }
+        self.forgotten.extend(gone);
         self.sort();
     }
 }

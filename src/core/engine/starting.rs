@@ -146,6 +146,11 @@ impl Engine {
                 );
                 self.ask_again = Some(now.mono + RECONNECT);
             }
+            // An earlier start got through, though its answer did not, and the plan changed since.
+            Err(StartFailure { invocation: Some(run), message, outdated: true, .. }) => {
+                service.invocation = Some(run);
+                self.begin_stop(id, &message, AfterStop::Start);
+            }
             Err(StartFailure { invocation, exit, message, .. }) => {
                 service.ended = invocation.or(service.ended);
                 service.invocation = invocation;

@@ -58,7 +58,7 @@ impl Gate {
             decide(&Facts::of(parts), &rules).inspect(|grant| grants.add(*grant))
         };
         match decision {
-            Ok(Grant::Anonymous) => Ok(Caller::Anonymous),
+            Ok(Grant::Page | Grant::Anonymous) => Ok(Caller::Anonymous),
             Ok(Grant::Token(role, _)) => Ok(Caller::Token(role)),
             Err(denial) => Err(Box::new(self.refuse(from, &denial))),
         }

@@ -25,6 +25,7 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Method};
 
+use super::dashboard;
 use crate::token::{Digest, Role};
 
 pub(super) use gate::{Gate, Grants};
@@ -59,6 +60,7 @@ impl Rules {
     /// Whether what was allowed still is.
     fn allows_still(&self, grant: &Grant) -> bool {
         match grant {
+            Grant::Page => true,
             Grant::Anonymous => self.anonymous,
             Grant::Token(role, digest) => self.role(digest) == Some(*role),
         }
@@ -68,6 +70,8 @@ impl Rules {
 /// On which ground a request was let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grant {
+    /// The dashboard's own files.
+    Page,
     Anonymous,
     Token(Role, Digest),
 }
@@ -166,6 +170,10 @@ enum Denial {
 /// The decision.
 fn decide(facts: &Facts<'_>, rules: &Rules) -> Result<Grant, Denial> {
     let host = called_as(facts, rules)?;
+    if facts.reads() && dashboard::is_part_of_the_page(facts.path) {
+        // A link on another site may lead here, a token is not needed, and nothing is shown.
+        return Ok(Grant::Page);
+    }
     same_site(facts, host, rules)?;
     let Some(token) = bearer(facts)? else {
         let open = rules.anonymous && facts.reads() && !facts.is_inside();

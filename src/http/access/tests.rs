@@ -28,6 +28,7 @@ fn parts(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
 /// `operator`, `viewer`, `anonymous`, or why not.
 fn verdict(method: &str, target: &str, headers: &[(&str, &str)], rules: &Rules) -> String {
     match decide(&Facts::of(&parts(method, target, headers)), rules) {
+        Ok(Grant::Page) => "page".into(),
         Ok(Grant::Anonymous) => "anonymous".into(),
         Ok(Grant::Token(role, _)) => role.as_str().into(),
         Err(denial) => format!("{denial:?}"),
@@ -131,6 +132,32 @@ fn names_and_pages() {
 }
 
 #[test]
+fn the_page_itself_is_open_and_nothing_else_is() {
+    let strict = rules(false);
+    let local = ("host", "127.0.0.1:9001");
+    let linked = [local, ("sec-fetch-site", "cross-site")];
+    for path in ["/", "/dashboard/app.js", "/dashboard/style.css", "/?x=1"] {
+        assert_eq!(verdict("GET", path, &[local], &strict), "page", "{path}");
+        assert_eq!(verdict("GET", path, &linked, &strict), "page", "a link on another site leads to {path}");
+        assert_eq!(verdict("GET", path, &[local, ("authorization", "Bearer wrong")], &strict), "page");
+        assert_eq!(verdict("POST", path, &[local], &strict), "NoToken", "{path}");
+        let foreign = verdict("GET", path, &[("host", "evil.example")], &strict);
+        assert!(foreign.starts_with("ForeignHost"), "{path}: {foreign}");
+    }
+    for path in [
+        "/dashboard/",
+        "/dashboard/../api/supervisor/status",
+        "//",
+        "/dashboard/x.js",
+        "/dashboard/app.js/",
+        "/metrics",
+        STATUS,
+    ] {
+        assert_eq!(verdict("GET", path, &[local], &strict), "NoToken", "{path}");
+    }
+}
+
+#[test]
 fn what_was_allowed_may_no_longer_be() {
     let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
     let before = Rules { operator: Some(old), viewer: Some(new), anonymous: true, ..Rules::default() };
@@ -173,6 +200,7 @@ proptest! {
             let sent = |name: &str, value: &str| headers.iter().any(|(n, v)| *n == name && v.trim().contains(value));
             let once = |name: &str| headers.iter().filter(|(n, _)| *n == name).count();
             match grant {
+                Grant::Page => prop_assert!(false, "{path} is no page"),
                 Grant::Token(Role::Operator, _) => prop_assert!(sent("authorization", OPERATOR)),
                 Grant::Token(Role::Viewer, _) => prop_assert!(reads && sent("authorization", VIEWER)),
                 Grant::Anonymous => prop_assert!(anonymous && reads && once("authorization") == 0),

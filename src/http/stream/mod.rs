@@ -27,6 +27,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -74,12 +75,16 @@ impl Streams {
 }
 
 /// The query as it comes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
+    /// What concerns this service alone.
+    #[schemars(regex(pattern = Id::PATTERN))]
     service: Option<String>,
+    /// Kinds of messages and types of events, with commas between them.
     #[serde(rename = "type")]
     types: Option<String>,
+    /// The id after which events follow, as the header `Last-Event-ID`, which goes before it.
     last_event_id: Option<String>,
 }
 

@@ -6,8 +6,10 @@ use reqwest::Url;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::sync::{OnceCell, Semaphore};
+
+use crate::tls;
 
 /// What probes share. Cheap to make and to clone. Trusted certificates are read when the first `https` probe asks for
 /// them: a supervisor without such a probe does not pay for them.
@@ -43,26 +45,18 @@ impl ProbeClient {
             return Ok(None);
         }
         let config = match verify {
-            true => self.0.verified.get_or_try_init(verified).await?,
+            true => self.0.verified.get_or_try_init(|| verified(url)).await?,
             false => self.0.unverified.get_or_init(unverified).await,
         };
         Ok(Some(Arc::clone(config)))
     }
 }
 
-async fn verified() -> Result<Arc<ClientConfig>, String> {
-    // Reads some hundred files.
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        roots
-    });
-    let roots = reading.await.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    if roots.is_empty() {
-        let remedy = "install the package ca-certificates, or set tls_verify to false";
-        return Err(format!("this machine has no list of trusted certificates: {remedy}"));
-    }
-    Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+async fn verified(url: &Url) -> Result<Arc<ClientConfig>, String> {
+    let url = url.clone();
+    let reading = tokio::task::spawn_blocking(move || tls::client(&url));
+    let config = reading.await.map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    config.map(Arc::new).map_err(|error| format!("{error}, or set tls_verify to false"))
 }
 
 async fn unverified() -> Arc<ClientConfig> {

@@ -54,6 +54,21 @@ pub struct Unit {
     turn: Option<oneshot::Receiver<()>>,
 }
 
+impl Unit {
+    /// Whether the calls of an order are still to be made.
+    fn is_queued_for(&mut self) -> bool {
+        let queued = self
+            .turn
+            .as_mut()
+            .is_some_and(|turn| turn.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        if !queued {
+            // Waiting for one whose end was seen is a panic.
+            self.turn = None;
+        }
+        queued
+    }
+}
+
 /// What systemd says about a unit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
@@ -211,16 +226,16 @@ impl Units {
         }
     }
 
-    /// systemd made this job for the order. It may have ended already.
-    pub fn job_known(&mut self, service: &Id, op: OpId, job: u32) {
+    /// systemd made this job for the order. It may have ended already: then with `Some`, the unit is to be read before
+    /// [`Self::job_ended`].
+    #[must_use]
+    pub fn job_known(&mut self, service: &Id, op: OpId, job: u32) -> Option<String> {
         if let Some(order) = self.get(service).orders.iter_mut().find(|order| order.op == op) {
             order.job = Some(job);
         }
-        if let Some(at) = self.finished.iter().position(|(id, _)| *id == job)
-            && let Some((_, result)) = self.finished.remove(at)
-        {
-            self.finish(service, job, &result);
-        }
+        let at = self.finished.iter().position(|(id, _)| *id == job)?;
+        let (_, result) = self.finished.remove(at)?;
+        self.over(service, job, &result).then_some(result)
     }
 
     /// The order could not be brought to systemd.
@@ -256,18 +271,46 @@ impl Units {
         self.get(service).jobs.insert(job);
     }
 
-    pub fn job_removed(&mut self, service: &Id, job: u32, result: &str) {
+    /// Whether the unit is to be read before [`Self::job_ended`].
+    #[must_use]
+    pub fn job_removed(&mut self, service: &Id, job: u32, result: &str) -> bool {
         let unit = self.get(service);
         unit.jobs.remove(&job);
         let known = unit.orders.iter().any(|order| order.job == Some(job));
         if known {
-            self.finish(service, job, result);
-        } else {
-            if self.finished.len() == FINISHED_KEPT {
-                self.finished.pop_front();
-            }
-            self.finished.push_back((job, result.to_owned()));
+            return self.over(service, job, result);
         }
+        if self.finished.len() == FINISHED_KEPT {
+            self.finished.pop_front();
+        }
+        self.finished.push_back((job, result.to_owned()));
+        false
+    }
+
+    /// Ends the order of a job that is over, or says that the unit is to be read first.
+    fn over(&mut self, service: &Id, job: u32, result: &str) -> bool {
+        let untold = self.is_untold(service, job, result);
+        if !untold {
+            self.finish(service, job, result);
+        }
+        untold
+    }
+
+    /// The unit was read after its start was over.
+    pub fn job_ended(&mut self, service: &Id, job: u32, result: &str) {
+        self.finish(service, job, result);
+    }
+
+    /// A start is over of whose run nothing was told. Where systemd is busy, it says of a unit that it made meanwhile
+    /// that it is new, and not what became of it (`bus_unit_send_pending_change_signal`).
+    fn is_untold(&self, service: &Id, job: u32, result: &str) -> bool {
+        let Some(unit) = self.units.get(service).filter(|_| matches!(result, "done" | "failed")) else {
+            return false;
+        };
+        unit.orders.iter().any(|order| match &order.kind {
+            OrderKind::Start { before, .. } => order.job == Some(job) && unit.state.invocation == *before,
+            OrderKind::Stop => false,
+        })
     }
 
     pub fn service_changed(&mut self, service: &Id, change: ServiceChange) {
@@ -437,7 +480,7 @@ impl Units {
             }
             _ => failure_message(&plan.exec, result, exit.as_ref()),
         };
-        StartFailure { invocation: fresh, exit, message, unreachable: false }
+        StartFailure { invocation: fresh, exit, message, unreachable: false, outdated: false }
     }
 
     fn is_stopping(&mut self, service: &Id) -> bool {
@@ -550,8 +593,7 @@ impl Units {
     fn drop_if_idle(&mut self, service: &Id) {
         let idle = self.units.get_mut(service).is_some_and(|unit| {
             let busy = !unit.orders.is_empty() || !unit.jobs.is_empty() || !unit.removal.is_empty();
-            let queue = unit.turn.as_mut().map(oneshot::Receiver::try_recv);
-            !busy && unit.state.activity.is_none() && queue != Some(Err(oneshot::error::TryRecvError::Empty))
+            !busy && unit.state.activity.is_none() && !unit.is_queued_for()
         });
         if idle {
             self.units.remove(service);
@@ -595,7 +637,7 @@ fn unheard() -> Exit {
 
 /// The answer to a start while systemd cannot be asked.
 pub fn unreachable_start(reason: &str) -> StartFailure {
-    StartFailure { invocation: None, exit: None, message: reason.into(), unreachable: true }
+    StartFailure { invocation: None, exit: None, message: reason.into(), unreachable: true, outdated: false }
 }
 
 #[cfg(test)]

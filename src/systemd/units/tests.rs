@@ -40,6 +40,19 @@ impl World {
         self.begun.push(self.units.begin_stop(OpId(op), &web()));
     }
 
+    fn job_known(&mut self, op: u64, job: u32) {
+        if let Some(result) = self.units.job_known(&web(), OpId(op), job) {
+            // The reading finds nothing new.
+            self.units.job_ended(&web(), job, &result);
+        }
+    }
+
+    fn job_removed(&mut self, job: u32, result: &str) {
+        if self.units.job_removed(&web(), job, result) {
+            self.units.job_ended(&web(), job, result);
+        }
+    }
+
     /// Both signals of one change.
     fn state(&mut self, activity: Activity, invocation: u128, pid: u32, ending: (&str, i32, i32)) {
         let (result, code, status) = ending;
@@ -97,11 +110,11 @@ fn running() -> World {
     let mut world = World::new();
     world.start(1);
     world.units.job_new(&web(), 10);
-    world.units.job_known(&web(), OpId(1), 10);
+    world.job_known(1, 10);
     world.state(Activity::Activating, 1, 0, NOTHING);
     world.state(Activity::Active, 1, 42, NOTHING);
     assert!(world.told().is_empty(), "nothing before the job's end");
-    world.units.job_removed(&web(), 10, "done");
+    world.job_removed(10, "done");
     assert_eq!(world.told(), ["started 1 run 1 pid Some(42)"]);
     world
 }
@@ -113,10 +126,10 @@ fn an_exit_comes_after_the_answer_to_its_start() {
     world.units.job_new(&web(), 10);
     world.state(Activity::Active, 1, 42, NOTHING);
     // Everything happens before our task learns the job's number.
-    world.units.job_removed(&web(), 10, "done");
+    world.job_removed(10, "done");
     world.state(Activity::Failed, 1, 0, EXIT_1);
     assert!(world.told().is_empty());
-    world.units.job_known(&web(), OpId(1), 10);
+    world.job_known(1, 10);
     assert_eq!(world.told(), ["started 1 run 1 pid None", "exit of 1: exit-code"]);
 }
 
@@ -124,9 +137,9 @@ fn an_exit_comes_after_the_answer_to_its_start() {
 fn a_start_that_failed_on_the_way_is_told_once() {
     let mut world = World::new();
     world.start(1);
-    world.units.job_known(&web(), OpId(1), 10);
+    world.job_known(1, 10);
     world.state(Activity::Failed, 1, 0, EXIT_203);
-    world.units.job_removed(&web(), 10, "failed");
+    world.job_removed(10, "failed");
     let told = world.told();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("start 1 failed: cannot execute /bin/web"), "{told:?}");
@@ -136,9 +149,9 @@ fn a_start_that_failed_on_the_way_is_told_once() {
 fn a_program_that_ends_at_once_was_started() {
     let mut world = World::new();
     world.start(1);
-    world.units.job_known(&web(), OpId(1), 10);
+    world.job_known(1, 10);
     world.state(Activity::Failed, 1, 0, EXIT_1);
-    world.units.job_removed(&web(), 10, "failed");
+    world.job_removed(10, "failed");
     assert_eq!(world.told(), ["started 1 run 1 pid None", "exit of 1: exit-code"]);
 }
 
@@ -149,8 +162,8 @@ fn an_exit_comes_before_the_answer_to_its_stop() {
     world.units.job_new(&web(), 11);
     world.state(Activity::Deactivating, 1, 42, NOTHING);
     world.state(Activity::Inactive, 1, 0, TERM);
-    world.units.job_removed(&web(), 11, "done");
-    world.units.job_known(&web(), OpId(2), 11);
+    world.job_removed(11, "done");
+    world.job_known(2, 11);
     assert_eq!(world.told(), ["exit of 1: success", "stop 2 Ok(())"]);
 }
 
@@ -161,13 +174,13 @@ fn what_others_do_is_told_as_such() {
     world.state(Activity::Inactive, 1, 0, TERM);
     assert_eq!(world.told(), ["exit of 1: success from outside"]);
     world.state(Activity::Active, 2, 43, NOTHING);
-    world.units.job_removed(&web(), 11, "done");
+    world.job_removed(11, "done");
     assert_eq!(world.told(), ["appeared 2 pid Some(43)"]);
     // Two changes that systemd told as one.
     world.units.job_new(&web(), 12);
     world.state(Activity::Active, 3, 44, NOTHING);
     assert_eq!(world.told(), ["exit of 2: exited_unsupervised from outside", "appeared 3 pid Some(44)"]);
-    world.units.job_removed(&web(), 12, "done");
+    world.job_removed(12, "done");
     // A kill makes no job.
     world.state(Activity::Failed, 3, 0, EXIT_1);
     assert_eq!(world.told(), ["exit of 3: exit-code"]);
@@ -189,10 +202,10 @@ fn somebody_elses_stop_of_a_start_is_no_failure() {
     let mut world = World::new();
     world.start(1);
     world.units.job_new(&web(), 10);
-    world.units.job_known(&web(), OpId(1), 10);
+    world.job_known(1, 10);
     world.state(Activity::Activating, 1, 42, NOTHING);
     world.units.job_new(&web(), 11);
-    world.units.job_removed(&web(), 10, "canceled");
+    world.job_removed(10, "canceled");
     world.state(Activity::Inactive, 1, 0, TERM);
     assert_eq!(world.told(), ["started 1 run 1 pid Some(42)", "exit of 1: success from outside"]);
 }
@@ -201,8 +214,8 @@ fn somebody_elses_stop_of_a_start_is_no_failure() {
 fn a_condition_that_does_not_hold_is_named() {
     let mut world = World::new();
     world.start(1);
-    world.units.job_known(&web(), OpId(1), 10);
-    world.units.job_removed(&web(), 10, "done");
+    world.job_known(1, 10);
+    world.job_removed(10, "done");
     assert_eq!(
         world.told(),
         [
@@ -215,7 +228,7 @@ fn a_condition_that_does_not_hold_is_named() {
 fn a_lost_connection_answers_and_is_quiet_until_the_picture_is_whole() {
     let mut world = running();
     world.stop(2);
-    world.units.job_known(&web(), OpId(2), 11);
+    world.job_known(2, 11);
     world.units.lost("gone");
     assert_eq!(world.told(), ["stop 2 Err(\"gone\")", "lost"]);
     world.units.back();
@@ -237,9 +250,9 @@ fn a_reload_takes_no_unit_away() {
     world.state(Activity::Inactive, 1, 0, EXIT_0);
     assert_eq!(world.told(), ["exit of 1: success"]);
     world.start(2);
-    world.units.job_known(&web(), OpId(2), 12);
+    world.job_known(2, 12);
     world.state(Activity::Active, 2, 43, NOTHING);
-    world.units.job_removed(&web(), 12, "done");
+    world.job_removed(12, "done");
     world.told();
     // Without a reload it is the end.
     world.units.unit_removed(&web());
@@ -277,12 +290,25 @@ fn a_job_whose_end_was_missed_is_judged_by_the_unit() {
     ] {
         let mut world = World::new();
         world.start(1);
-        world.units.job_known(&web(), OpId(1), 10);
+        world.job_known(1, 10);
         world.state(activity, 1, 42, ending);
         world.units.job_lost(&web(), 10);
         let told = world.told();
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
     }
+}
+
+#[test]
+fn a_queue_that_was_looked_at_can_still_be_waited_in() {
+    let mut world = World::new();
+    drop(world.units.queue(&web()));
+    // A reload, while a job of the unit is under way.
+    world.units.job_new(&web(), 1);
+    world.units.snapshot(|_| true);
+    let mut next = world.units.queue(&web());
+    let mut coming = std::pin::pin!(next.come());
+    let polled = coming.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(polled.is_ready());
 }
 
 #[test]
@@ -343,8 +369,8 @@ proptest! {
                 Step::Start => { op += 1; world.start(op); }
                 Step::Stop => { op += 1; world.stop(op); }
                 Step::JobNew => { job += 1; world.units.job_new(&web(), job); }
-                Step::JobKnown => world.units.job_known(&web(), OpId(op), job),
-                Step::JobRemoved(result) => world.units.job_removed(&web(), job, result),
+                Step::JobKnown => world.job_known(op, job),
+                Step::JobRemoved(result) => world.job_removed(job, result),
                 Step::State(activity, fresh) => {
                     last_run += u128::from(fresh);
                     world.state(activity, last_run, 7, EXIT_1);
@@ -374,4 +400,30 @@ proptest! {
             }
         }
     }
+}
+
+/// systemd, when it is busy, says only that there is a new unit, and that its job is done.
+#[test]
+fn a_start_of_whose_run_nothing_was_told_is_read_before_it_is_answered() {
+    let mut world = World::new();
+    world.start(1);
+    world.units.job_new(&web(), 10);
+    world.job_known(1, 10);
+    assert!(world.units.job_removed(&web(), 10, "done"), "it is to be read");
+    assert_eq!(world.told(), [""; 0], "and not answered yet");
+    let touched = world.units.get(&web()).touched;
+    let read = State {
+        activity: Some(Activity::Inactive),
+        invocation: Some(run(5)),
+        ending: Ending { result: "success".into(), code: 1, status: 0 },
+        ..State::default()
+    };
+    world.units.read(&web(), read, touched);
+    world.units.job_ended(&web(), 10, "done");
+    assert_eq!(world.told(), ["started 1 run 5 pid None", "exit of 5: success"]);
+    // The same where the number of the job comes last.
+    let mut world = World::new();
+    world.start(1);
+    assert!(!world.units.job_removed(&web(), 10, "done"));
+    assert_eq!(world.units.job_known(&web(), OpId(1), 10).as_deref(), Some("done"));
 }

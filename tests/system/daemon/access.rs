@@ -11,21 +11,21 @@ use serde_json::{Value, json};
 use super::{Daemon, SOON, sh, sleeper, wait_for};
 
 /// A free port. The sandbox has the network of the host, where the usual one may be taken.
-fn free() -> SocketAddr {
+pub(super) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn listening(at: SocketAddr, more: Value) -> Value {
+pub(super) fn listening(at: SocketAddr, more: Value) -> Value {
     let mut supervisor = json!({"listen": [at.to_string()]});
     supervisor.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     supervisor
 }
 
-fn is_up(at: SocketAddr) {
+pub(super) fn is_up(at: SocketAddr) {
     wait_for("the port is open", SOON, || TcpStream::connect(at).ok());
 }
 
-fn token(daemon: &Daemon, name: &str) -> String {
+pub(super) fn token(daemon: &Daemon, name: &str) -> String {
     let path = daemon.folder.join("state").join(name);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640, "{name}");

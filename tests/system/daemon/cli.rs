@@ -59,3 +59,29 @@ fn logs_signal_events_and_reset() {
     daemon.ok(&["reset", "looper"]);
     assert_eq!(daemon.service("looper")["attempt"], 0);
 }
+
+/// As on a host without the package ca-certificates.
+#[test]
+fn a_machine_that_trusts_nobody_has_its_supervisor_all_the_same() {
+    let daemon = Daemon::start(json!({"cli-alone": sleeper()}));
+    let run = |arguments: &[&str]| {
+        let mut command = daemon.program(env!("CARGO_BIN_EXE_supervisorctl"));
+        command
+            .env("SSL_CERT_FILE", "/nowhere")
+            .env("SSL_CERT_DIR", "/nowhere")
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let socket = daemon.folder.join("runtime/supervisor.sock");
+    let status = run(&["--socket", socket.to_str().unwrap(), "status"]);
+    assert_eq!(String::from_utf8_lossy(&status.stderr), "");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("cli-alone"));
+    let secure = run(&["--url", "https://127.0.0.1:1", "status"]);
+    let error = String::from_utf8_lossy(&secure.stderr).into_owned();
+    assert!(
+        error.contains("no list of trusted certificates: install the package ca-certificates"),
+        "{error}"
+    );
+    assert_eq!(secure.status.code(), Some(1));
+}

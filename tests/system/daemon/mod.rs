@@ -5,9 +5,12 @@ mod alerts;
 mod campaign;
 mod cli;
 mod control;
+mod flask;
+mod import;
 mod keeping;
 mod many;
 mod metrics;
+mod openapi;
 mod openmetrics;
 mod policy;
 mod probes;
@@ -15,6 +18,7 @@ mod real;
 mod reload;
 mod secrets;
 mod stream;
+mod terminal;
 mod user;
 
 use std::fs;
@@ -249,16 +253,21 @@ impl Daemon {
 
     /// Waits for a state and gives the service as it was then.
     pub fn wait_state(&self, id: &str, state: &str) -> Value {
+        self.wait_service(id, state, |service| service["state"] == state)
+    }
+
+    /// Waits until a service is as `is` has it, `what` in words, and gives it as it was then.
+    pub fn wait_service(&self, id: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let start = Instant::now();
         while start.elapsed() < SOON {
             last = self.service(id);
-            if last["state"] == state {
+            if is(&last) {
                 return last;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("{id} is not {state} but {last}\nlog:\n{}", self.log());
+        panic!("{id} is not {what} but {last}\n{:#?}", self.messages(id));
     }
 
     /// All events, oldest first, of one service.

@@ -413,6 +413,27 @@ fn started_outside_during_a_stop_of_ours() {
 }
 
 #[test]
+fn what_appeared_and_ended_during_an_outage_is_not_taken_for_running() {
+    for answer in [Ok(()), Err("the connection to systemd was lost")] {
+        let mut rig = Rig::running(svc("web"));
+        let at_first = unit(Inactive, OTHER, &svc("web"));
+        rig.stop("web");
+        rig.exits("web", killed(9, ExitResult::Signal));
+        rig.appeared("web", OTHER);
+        rig.resync([("web", at_first.clone())]);
+        rig.stop_answer("web", answer);
+        rig.resync([("web", at_first)]);
+        assert_eq!(rig.state("web"), Stopped);
+    }
+
+    let mut rig = Rig::new(plan([svc("web")]));
+    rig.appeared("web", RUN);
+    rig.resync([("web", unit(UnitFailed, RUN, &svc("web")))]);
+    rig.start_answer("web", Err(unreachable()));
+    assert_eq!((rig.state("web"), rig.attempt("web")), (Backoff, 1), "how it ended counts");
+}
+
+#[test]
 fn started_outside_while_everything_is_being_stopped() {
     let mut rig = Rig::new(plan([svc("a"), svc("b")]));
     rig.up("a");

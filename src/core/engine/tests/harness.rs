@@ -90,7 +90,13 @@ pub fn killed(signal: i32, result: ExitResult) -> Exit {
 }
 
 pub fn failure(message: &str) -> StartFailure {
-    StartFailure { invocation: None, exit: None, message: message.into(), unreachable: false }
+    StartFailure {
+        invocation: None,
+        exit: None,
+        message: message.into(),
+        unreachable: false,
+        outdated: false,
+    }
 }
 
 pub fn unreachable() -> StartFailure {
@@ -99,11 +105,10 @@ pub fn unreachable() -> StartFailure {
 
 /// A unit as systemd shows it.
 pub fn unit(activity: Activity, run: u128, made_from: &ServicePlan) -> UnitSeen {
-    let up = matches!(activity, Activity::Active | Activity::Activating | Activity::Deactivating);
     UnitSeen {
         activity,
         invocation: (run != 0).then_some(InvocationId(run)),
-        pid: up.then_some(run as u32),
+        pid: activity.is_up().then_some(run as u32),
         exec_hash: Some(made_from.exec_hash.clone()),
         environment_matches: true,
         exit: match activity {

@@ -223,7 +223,7 @@ fn asked_at(rig: &mut Rig) -> Vec<f64> {
 #[test]
 fn probes_of_many_services_are_spread_over_their_interval() {
     let names: Vec<String> = (0..1000).map(|n| format!("s{n}")).collect();
-    let thousand = || plan(names.iter().map(|name| svc(name)));
+    let thousand = || plan(names.iter().map(|name| svc(name).tcp()));
     let evenly = |asked: &[f64]| {
         assert!(asked.len() >= 1000, "{}", asked.len());
         for &from in asked {
@@ -234,15 +234,38 @@ fn probes_of_many_services_are_spread_over_their_interval() {
     let mut rig = Rig::new(thousand());
     for name in &names {
         rig.started(name);
+        rig.probed(name, true);
         rig.clock += secs(0.0005);
     }
     evenly(&asked_at(&mut rig));
     let units: Vec<_> = names
         .iter()
-        .map(|name| (name.as_str(), unit(Activity::Active, rig.run(name).0, &svc(name))))
+        .map(|name| (name.as_str(), unit(Activity::Active, rig.run(name).0, &svc(name).tcp())))
         .collect();
     rig.crash(thousand(), units);
+    // The first answers are due soon.
+    asked_at(&mut rig);
     evenly(&asked_at(&mut rig));
+}
+
+#[test]
+fn processes_are_looked_at_together_once_a_second() {
+    let names: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+    let mut rig = Rig::new(plan(names.iter().map(|name| svc(name))));
+    for name in &names {
+        rig.started(name);
+        rig.clock += secs(0.003);
+    }
+    for _ in 0..3 {
+        let asked = asked_at(&mut rig);
+        let moments: std::collections::BTreeSet<u64> = asked.iter().map(|at| (at * 1e6) as u64).collect();
+        assert!((100..150).contains(&asked.len()), "each of them in 40 s: {}", asked.len());
+        assert!(moments.len() <= 41, "{} wake-ups in 40 s", moments.len());
+        for moment in &moments {
+            let together = asked.iter().filter(|at| (**at * 1e6) as u64 == *moment).count();
+            assert!(together <= 6, "{together} at once, where 3.3 would be even");
+        }
+    }
 }
 
 #[test]

@@ -172,12 +172,13 @@ fn event() -> impl Strategy<Value = Event> {
     let op = || (0..12u64).prop_map(OpId);
     let exit = || prop_oneof![Just(exited(0)), Just(exited(1)), Just(killed(15, ExitResult::Success))];
     let started = (run(), any::<Option<u32>>()).prop_map(|(invocation, pid)| Started { invocation, pid });
-    let failed = (prop::option::of(run()), prop::option::of(exit()), any::<bool>()).prop_map(
-        |(invocation, exit, unreachable)| StartFailure {
+    let failed = (prop::option::of(run()), prop::option::of(exit()), any::<bool>(), any::<bool>()).prop_map(
+        |(invocation, exit, unreachable, outdated)| StartFailure {
             invocation,
             exit,
             message: "no".into(),
             unreachable,
+            outdated,
         },
     );
     let start_result = prop_oneof![started.prop_map(Ok), failed.prop_map(Err)];

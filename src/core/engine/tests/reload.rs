@@ -172,3 +172,22 @@ fn the_old_unit_of_one_that_is_down_is_forgotten_when_its_program_changes() {
     assert_eq!(rig.reload(plan([svc("web").retries(1)])), NOTHING);
     assert_eq!(rig.reload(plan([svc("web").retries(1).args("-v")])), ["release web"]);
 }
+
+#[test]
+fn a_unit_that_somebody_starts_after_its_service_left_is_stopped() {
+    let mut rig = Rig::new(plan([svc("web"), svc("db")]));
+    rig.up("web");
+    rig.reload(plan([svc("db")]));
+    rig.stopped("web");
+    rig.lines();
+    assert_eq!(rig.appeared("web", 77), ["stop web"]);
+    assert_eq!(
+        rig.lines(),
+        [
+            "web: started outside the supervisor (systemctl start) after it left the configuration; its unit is stopped"
+        ]
+    );
+    assert_eq!(rig.appeared("stranger", 78), [""; 0], "a unit of a person's own");
+    rig.reload(plan([svc("db"), svc("web")]));
+    assert_eq!(rig.appeared("web", 79), [""; 0], "a service again");
+}

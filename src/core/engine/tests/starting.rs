@@ -301,3 +301,22 @@ fn what_systemd_tells_of_a_start_counts_when_its_answer_is_lost() {
     rig.start_answer("web", Err(unreachable()));
     assert_eq!((rig.state("web"), rig.attempt("web")), (State::Backoff, 1));
 }
+
+#[test]
+fn a_start_that_finds_what_was_configured_before_makes_it_anew() {
+    let mut rig = Rig::new(plan([svc("web")]));
+    rig.start_answer("web", Err(unreachable()));
+    assert_eq!(rig.reload(plan([svc("web").args("-v")])), NOTHING, "systemd cannot be reached");
+    assert_eq!(rig.pass(10.0), ["start web"]);
+    let up = StartFailure {
+        invocation: Some(InvocationId(7)),
+        outdated: true,
+        ..failure("unit is up already, and was made from an earlier configuration")
+    };
+    assert_eq!(rig.start_answer("web", Err(up)), ["stop web"]);
+    assert_eq!(
+        rig.view("web").reason,
+        "unit is up already, and was made from an earlier configuration; sent SIGTERM, SIGKILL after 30 s, then a start"
+    );
+    assert_eq!(rig.stopped("web"), ["start web"]);
+}

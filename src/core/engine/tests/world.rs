@@ -8,7 +8,6 @@ use crate::core::action::Record;
 use crate::core::alert::{AlertKey, AlertKind};
 use crate::core::service::Service;
 
-const UP: [Activity; 3] = [Activity::Active, Activity::Activating, Activity::Deactivating];
 /// More steps than any scenario needs; a loop that makes no progress exceeds it.
 const STEPS: usize = 30_000;
 
@@ -101,6 +100,8 @@ pub struct World {
     starts: BTreeMap<Id, u64>,
     crash: Option<(usize, Duration, bool)>,
     pub left: bool,
+    /// Runs that somebody else began right before we left, too late for us to hear of.
+    unheard_of: BTreeSet<u128>,
     /// Every start that was asked of systemd.
     pub log: Vec<(Duration, Id)>,
     steps: usize,
@@ -143,6 +144,7 @@ impl World {
             starts: BTreeMap::new(),
             crash: None,
             left: false,
+            unheard_of: BTreeSet::new(),
             log: Vec::new(),
             steps: 0,
             stopping: BTreeSet::new(),
@@ -204,7 +206,7 @@ impl World {
     fn resync(&mut self) {
         let mut units = BTreeMap::new();
         for (id, u) in &mut self.units {
-            let up = UP.contains(&u.activity);
+            let up = u.activity.is_up();
             // While a start is under way, its answer is what counts, but for a unit that is wholly up.
             let waits = self.engine.as_ref().and_then(|e| e.services.get(id)).is_some_and(|s| s.op.is_some());
             u.heard = up && (u.activity == Activity::Active || !waits);
@@ -244,32 +246,48 @@ impl World {
         })
     }
 
+    fn gates(&self) -> BTreeMap<Id, bool> {
+        self.plan.services.keys().map(|id| (id.clone(), self.gates_open(id))).collect()
+    }
+
+    /// Has the engine do one thing, and checks that what it starts by that may start.
+    fn turn(&mut self, work: impl FnOnce(&mut Engine) -> bool) -> bool {
+        let before = self.gates();
+        let Some(engine) = &mut self.engine else { return false };
+        let told = engine.out.len();
+        let more = work(engine);
+        let after = self.gates();
+        for action in self.engine.iter().flat_map(|engine| &engine.out[told..]) {
+            if let Action::StartUnit { plan, .. } = action {
+                let open = |gates: &BTreeMap<Id, bool>| gates.get(&plan.id) == Some(&true);
+                assert!(open(&before) || open(&after), "{}: gates are shut", plan.id);
+            }
+        }
+        more
+    }
+
     fn tell(&mut self, event: Event) {
         let now = self.now();
-        let open = |world: &Self| -> BTreeMap<Id, bool> {
-            world.plan.services.keys().map(|id| (id.clone(), world.gates_open(id))).collect()
-        };
-        let before = open(self);
         let stopping = |s: &&Service| s.state == State::Stopping;
         let Some(engine) = &mut self.engine else { return };
         self.stopping = engine.services.values().filter(stopping).map(|s| s.plan.id.clone()).collect();
-        let actions = engine.handle(now, event);
+        let mut more = self.turn(|engine| {
+            engine.take(now, event);
+            true
+        });
+        while more {
+            more = self.turn(Engine::next_timer);
+        }
+        let Some(engine) = &mut self.engine else { return };
+        let actions = engine.finish();
         if let Some(next) = engine.next_deadline() {
             assert!(next > now.mono, "a deadline is left that is due: the loop would spin");
         }
-        let after = open(self);
         self.check_delays();
         let dies = self.crash.filter(|_| !actions.is_empty());
         for (n, action) in actions.into_iter().enumerate() {
             if dies.is_some_and(|(at, ..)| n >= at) {
                 break;
-            }
-            if let Action::StartUnit { plan, .. } = &action {
-                let id = &plan.id;
-                assert!(
-                    before.get(id) == Some(&true) || after.get(id) == Some(&true),
-                    "{id}: gates are shut"
-                );
             }
             self.act(action);
         }
@@ -329,9 +347,9 @@ impl World {
             Action::StopUnit { op, service, kill } => self.stop(op, &service, kill),
             Action::ReleaseUnit { service } => {
                 if let Some(unit) = self.units.get(&service) {
-                    let up = UP.contains(&unit.activity) && unit.heard;
+                    let up = unit.activity.is_up() && unit.heard;
                     assert!(!up, "{service} is forgotten while it is up");
-                    if !UP.contains(&unit.activity) {
+                    if !unit.activity.is_up() {
                         self.units.remove(&service);
                     }
                 }
@@ -355,6 +373,8 @@ impl World {
             Action::Leave => {
                 assert!(!self.left, "left twice");
                 self.left = true;
+                let up = |unit: &&Unit| unit.activity.is_up() && unit.foreign && !unit.heard;
+                self.unheard_of = self.units.values().filter(up).map(|unit| unit.run).collect();
             }
             Action::RaiseAlert(alert) => {
                 let same = |key: &&AlertKey| key.service == alert.key.service && key.kind == alert.key.kind;
@@ -383,13 +403,23 @@ impl World {
             }
             return self.answer_start(id, op, Err(unreachable()));
         }
-        if let Some(unit) = self.units.get_mut(id).filter(|unit| UP.contains(&unit.activity)) {
+        if let Some(unit) = self.units.get_mut(id).filter(|unit| unit.activity.is_up()) {
             assert!(!unit.heard, "{id} is started while it is up");
             // Somebody was faster. The adapter finds the unit there and takes it as it is.
             unit.heard = unit.activity == Activity::Active;
             let started = Started { invocation: InvocationId(unit.run), pid: Some(unit.run as u32) };
-            let result = if unit.heard { Ok(started) } else { Err(failure("the unit exists")) };
-            if result.is_err() {
+            let outdated =
+                !unit.foreign && unit.hash != plan.exec_hash && unit.activity != Activity::Deactivating;
+            let result = match unit.heard {
+                _ if outdated => Err(StartFailure {
+                    invocation: Some(started.invocation),
+                    outdated: true,
+                    ..failure("it was made from another configuration")
+                }),
+                true => Ok(started),
+                false => Err(failure("the unit exists")),
+            };
+            if result.is_err() && !outdated {
                 // It waits a while for the unit to be gone, so that no policy can spin on it.
                 self.told_until.insert(id.clone(), self.now + secs(1.0));
             }
@@ -525,7 +555,7 @@ impl World {
         if self.fault(24) {
             return self.answer_stop(id, op, Err("job canceled".into()));
         }
-        let up = self.units.get_mut(id).filter(|unit| UP.contains(&unit.activity));
+        let up = self.units.get_mut(id).filter(|unit| unit.activity.is_up());
         let Some(unit) = up else { return self.answer_stop(id, op, Ok(())) };
         let already = (unit.activity == Activity::Deactivating && !kill).then_some(unit.down_at);
         unit.activity = Activity::Deactivating;
@@ -782,7 +812,7 @@ impl World {
         }
         for (id, s) in &engine.services {
             let unit = self.units.get(id);
-            let up = unit.is_some_and(|unit| UP.contains(&unit.activity));
+            let up = unit.is_some_and(|unit| unit.activity.is_up());
             let story = format!("{id}: {} ({}), {:?}, {unit:?}", s.state, s.reason, s.want);
             assert_eq!(up, s.state == State::Running, "state and truth differ: {story}");
             if up {
@@ -806,9 +836,7 @@ impl World {
             );
         }
         assert!(
-            self.units
-                .keys()
-                .all(|id| engine.services.contains_key(id) || !UP.contains(&self.units[id].activity)),
+            self.units.keys().all(|id| engine.services.contains_key(id) || !self.units[id].activity.is_up()),
             "a unit that nobody knows is up"
         );
         assert_eq!(self.pending, BTreeMap::new(), "orders without an answer");
@@ -827,7 +855,8 @@ impl World {
 
     fn all_down(&self) {
         for (id, unit) in &self.units {
-            assert!(!UP.contains(&unit.activity), "{id} is up after a shutdown: {unit:?}");
+            let down = !unit.activity.is_up() || self.unheard_of.contains(&unit.run);
+            assert!(down, "{id} is up after a shutdown: {unit:?}");
         }
     }
 
