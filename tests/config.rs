@@ -457,3 +457,28 @@ fn a_service_that_says_only_its_command_has_the_defaults_of_the_contract() {
         ServicePlan { exec_hash: plan.exec_hash.clone(), ..ServicePlan::new(id.clone(), "/bin/sh") };
     assert_eq!(**plan, defaults);
 }
+
+/// What the README tells people to write is taken as it stands there.
+#[test]
+fn the_examples_of_the_readme_are_valid() {
+    let readme = include_str!("../README.md");
+    let valid = |text: &str| {
+        if let Err(problems) = load_in(&Text(text), Path::new("f.json"), Scope::System, Lacking::Warn) {
+            panic!("{text}\n{problems:#?}");
+        }
+    };
+    let blocks: Vec<&str> =
+        readme.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let whole: Vec<&&str> = blocks.iter().filter(|block| block.starts_with('{')).collect();
+    assert!(whole.len() >= 2, "{whole:?}");
+    whole.iter().for_each(|block| valid(block));
+    let fields = readme.lines().filter_map(|line| line.split_once("| `\"")?.1.strip_suffix("` |"));
+    let fields: Vec<String> = fields.map(|field| format!("\"{field}")).collect();
+    assert!(fields.len() >= 15, "{fields:?}");
+    for field in fields {
+        valid(&format!(
+            r#"{{"services": {{"database": {{"command": "/bin/true"}},
+                "web": {{"command": "/bin/true", {field}}}}}}}"#
+        ));
+    }
+}

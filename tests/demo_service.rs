@@ -190,3 +190,37 @@ fn garbage_does_not_hurt_it() {
     drop(TcpStream::connect(("127.0.0.1", demo.port)).unwrap());
     assert_eq!(demo.code("GET", "/health"), "200");
 }
+
+#[test]
+fn the_supervisor_is_handed_on_to_programs_of_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // All of the head: who is hung up on while writing does not read the answer.
+            let head = BufReader::new(&stream).lines().map(Result::unwrap);
+            let head: Vec<String> = head.take_while(|line| !line.is_empty()).collect();
+            let body = &head[0];
+            write!(stream, "HTTP/1.1 418 Teapot\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let demo = demo(&["--supervisor", socket.to_str().unwrap()]);
+    let ask = |more: &str| {
+        demo.send(
+            format!("POST /api/supervisor/services/a/start?wait=false HTTP/1.1\r\n{more}\r\n").as_bytes(),
+        )
+    };
+    let answer = ask(&format!("Host: localhost:{}\r\n", demo.port));
+    assert!(answer.starts_with("HTTP/1.1 418"), "{answer}");
+    assert!(answer.ends_with("POST /api/supervisor/services/a/start?wait=false HTTP/1.1"), "{answer}");
+    for foreign in
+        ["Host: rebound.example:80\r\n", "Host: localhost:80\r\nOrigin: https://example.com\r\n", ""]
+    {
+        assert!(ask(foreign).starts_with("HTTP/1.1 403"), "{foreign}");
+    }
+    std::fs::remove_file(&socket).unwrap();
+    assert!(ask("Host: 127.0.0.1:1\r\n").starts_with("HTTP/1.1 503"));
+    assert!(demo.ask("GET", "/").starts_with("HTTP/1.1 200"));
+}

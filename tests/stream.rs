@@ -92,6 +92,7 @@ impl World {
             systemd_version: "252".into(),
             started_at: Wall(0),
             config_path: "/c.json".into(),
+            state: "/var/lib/x".into(),
         };
         let (requests, _) = mpsc::channel(1);
         let control = Control::new(

@@ -33,6 +33,19 @@ fn it_survives_what_tests_do_to_it() {
 }
 
 #[test]
+fn its_console_never_holds_it_up() {
+    let text = printed_inside(
+        "set -e
+        for n in 1 2 3; do echo a line >/dev/console; sleep 0.1; done
+        timeout 10 dd if=/dev/zero of=/dev/console bs=1024 count=100 status=none
+        for n in $(seq 100); do systemd-run --quiet --unit=many-$n sleep 1000; done
+        timeout 10 systemctl daemon-reexec
+        systemctl is-system-running",
+    );
+    assert_eq!(text, "running");
+}
+
+#[test]
 fn the_journal_keeps_what_services_print() {
     let text = printed_inside(
         "systemd-run --quiet --wait --unit=speaker echo spoken
