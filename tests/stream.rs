@@ -534,7 +534,8 @@ async fn a_thousand_readers_cost_little_and_hold_nobody_up() {
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let over = async { drop(ended.await) };
-    let server = tokio::spawn(http::serve_unix(listener, world.router.clone(), over));
+    let server =
+        tokio::spawn(http::serve_unix(listener, tokio::sync::mpsc::channel(1).1, world.router.clone(), over));
     let connect = async |path: &str| {
         let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
         let request = format!("GET /api/supervisor/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");

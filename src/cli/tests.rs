@@ -43,7 +43,8 @@ fn daemon() -> Daemon {
                     () = left => {}
                 }
             };
-            crate::http::serve_unix(listener, world.router.clone(), over).await;
+            crate::http::serve_unix(listener, tokio::sync::mpsc::channel(1).1, world.router.clone(), over)
+                .await;
         });
         runtime.shutdown_background();
     });

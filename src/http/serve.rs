@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Uid, User};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -57,15 +57,21 @@ pub enum Peer {
     },
 }
 
-/// Serves until `shutdown` is ready, then gives open requests two seconds. Never fails: an error on a
-/// connection is that connection's.
-pub async fn serve_unix(listener: UnixListener, router: Router, shutdown: impl Future<Output = ()>) {
-    serve(listener, router, shutdown, HEADER_TIME).await;
+/// Serves until `shutdown` is ready, then gives open requests two seconds. Each of `next` takes the place of `first`;
+/// connections that are open stay. Never fails: an error on a connection is that connection's.
+pub async fn serve_unix(
+    first: UnixListener,
+    next: mpsc::Receiver<UnixListener>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    serve(first, next, router, shutdown, HEADER_TIME).await;
 }
 
 /// The same, with the patience as an argument.
 pub(super) async fn serve(
-    listener: UnixListener,
+    mut listener: UnixListener,
+    mut next: mpsc::Receiver<UnixListener>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     header_time: Duration,
@@ -76,6 +82,10 @@ pub(super) async fn serve(
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
+            Some(next) = next.recv() => {
+                listener = next;
+                continue;
+            }
             accepted = accept(&listener, &slots) => accepted,
         };
         match accepted {
@@ -92,7 +102,7 @@ pub(super) async fn serve(
             }
         }
     }
-    drop(listener);
+    drop((listener, next));
     ending.end(&tasks).await;
 }
 

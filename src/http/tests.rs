@@ -811,7 +811,13 @@ fn serve(header_time: Duration) -> Served {
     let shutdown = async {
         let _ = stopped.await;
     };
-    let server = tokio::spawn(super::serve::serve(listener, world.router.clone(), shutdown, header_time));
+    let server = tokio::spawn(super::serve::serve(
+        listener,
+        mpsc::channel(1).1,
+        world.router.clone(),
+        shutdown,
+        header_time,
+    ));
     Served { world, folder, stop, server }
 }
 

@@ -241,11 +241,11 @@ fn hosts(asked: &Asked) -> Vec<String> {
     asked.hosts.iter().cloned().chain(own.map(|name| name.to_ascii_lowercase())).collect()
 }
 
-/// Puts together what is wrong with files and with addresses.
+/// Puts together what is wrong with files, with addresses and with the socket.
 #[derive(Debug)]
 pub struct Teller {
     inputs: mpsc::UnboundedSender<Input>,
-    troubles: Mutex<[Option<String>; 2]>,
+    troubles: Mutex<[Option<String>; 3]>,
 }
 
 /// Where something is wrong.
@@ -253,6 +253,7 @@ pub struct Teller {
 pub enum Part {
     Files,
     Addresses,
+    Socket,
 }
 
 impl Teller {

@@ -14,6 +14,7 @@ mod access;
 mod alerts;
 mod clock;
 mod courier;
+mod folder;
 mod journal_gaps;
 mod logs;
 mod measuring;

@@ -1,21 +1,19 @@
 //! From nothing to a running loop, and back.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Group, chown};
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::access::{self, Access};
+use super::folder::Folder;
 use super::logs::ServiceLogs;
 use super::supervise::{Ends, Leaving, Loop};
 use super::{Input, clock, courier, measuring, reload};
@@ -69,8 +67,8 @@ pub enum SetupError {
 pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError> {
     let started_at = clock::now().wall;
     allow_files();
-    make_folders(&places)?;
-    let _lock = lock(&places.runtime)?;
+    make_state(&places.state)?;
+    let folder = Folder::take(&places)?;
     let (to_notices, notices) = mpsc::unbounded_channel();
     let manager = Manager::connect(places.scope, places.environment(), to_notices).await?;
     let loaded = reload::load(places.clone(), &manager, Lacking::Warn).await.map_err(SetupError::Config)?;
@@ -112,7 +110,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
         Control::new(to_requests, snapshot.clone(), config::effective, about, history, logs).with_host(host);
     let (access, tcp) = Access::start(&places, &settings, to_inputs.clone());
     let end_server = CancellationToken::new();
-    let server = tokio::spawn(serve(places.socket(), tcp, control, snapshot, end_server.clone())?);
+    let server = tokio::spawn(serve(folder.clone(), tcp, control, snapshot, end_server.clone())?);
     let (metrics_interval, interval) = watch::channel(settings.metrics_interval);
     measuring::start(to_snapshot.subscribe(), interval, to_inputs.clone(), to_host);
     let pusher = measuring::pusher(&settings, &to_inputs);
@@ -169,71 +167,28 @@ async fn open_store(
 
 /// The server starts to answer once there is a picture to show.
 fn serve(
-    socket: PathBuf,
+    folder: Folder,
     tcp: access::Ends,
     control: Control,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     end: CancellationToken,
 ) -> Result<impl Future<Output = ()>, SetupError> {
-    let failed = |source| SetupError::Path { path: socket.clone(), source };
-    // We hold the lock of this folder: a socket that is there belongs to a daemon that is gone.
-    drop(std::fs::remove_file(&socket));
-    let listener = UnixListener::bind(&socket).map_err(failed)?;
-    open_to_group(&socket);
-    std::fs::set_permissions(&socket, Permissions::from_mode(0o660)).map_err(failed)?;
+    let first = folder.listen()?;
+    let (next, listeners) = mpsc::channel(1);
     Ok(async move {
         let _ = snapshot.changed().await;
         let router = http::router(control);
-        let tell = move |news| tcp.teller.tell(access::Part::Addresses, news);
+        let teller = tcp.teller.clone();
+        let tell = move |news| teller.tell(access::Part::Addresses, news);
         tokio::join!(
-            http::serve_unix(listener, router.clone(), end.cancelled()),
+            folder.keep(next, |news| tcp.teller.tell(access::Part::Socket, news)),
+            http::serve_unix(first, listeners, router.clone(), end.cancelled()),
             http::serve_tcp(router, tcp.rules, tcp.wanted, tell, end.cancelled()),
         );
     })
 }
 
-/// Where the group exists and we may: its members may use the socket.
-fn open_to_group(path: &Path) {
-    if let Ok(Some(group)) = Group::from_name(access::GROUP)
-        && let Err(error) = chown(path, None, Some(group.gid))
-    {
-        warn!("the socket stays closed to group {}: {error}", access::GROUP);
-    }
-}
-
-fn make_folders(places: &Places) -> Result<(), SetupError> {
-    for (path, mode) in [(&places.state, 0o750), (&places.runtime, 0o755)] {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|source| SetupError::Path { path: path.clone(), source })?;
-    }
-    Ok(())
-}
-
-/// One daemon per runtime folder. The lock goes with the process, however that ends.
-fn lock(folder: &Path) -> Result<Flock<File>, SetupError> {
-    let path = folder.join("lock");
-    let failed = |source| SetupError::Path { path: path.clone(), source };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o644)
-        .open(&path)
-        .map_err(failed)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
-            lock.set_len(0).map_err(failed)?;
-            std::fs::write(&path, std::process::id().to_string()).map_err(failed)?;
-            Ok(lock)
-        }
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-            let pid = std::fs::read_to_string(&path).unwrap_or_default();
-            Err(SetupError::Taken { folder: folder.into(), pid: pid.trim().into() })
-        }
-        Err((_, error)) => Err(failed(error.into())),
-    }
+fn make_state(state: &Path) -> Result<(), SetupError> {
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(state);
+    made.map_err(|source| SetupError::Path { path: state.into(), source })
 }

@@ -20,9 +20,14 @@ pub struct EnvFiles {
 impl EnvFiles {
     /// Makes the folder where it is missing and takes others' rights away from it.
     pub fn new(folder: PathBuf) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-        Ok(Self { folder })
+        let files = Self { folder };
+        files.make_folder()?;
+        Ok(files)
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        std::fs::set_permissions(&self.folder, std::fs::Permissions::from_mode(0o700))
     }
 
     /// Where they are.
@@ -43,6 +48,8 @@ impl EnvFiles {
         }
         let path = self.path(service);
         if !self.matches(service, environment)? {
+            // Somebody may have removed it.
+            self.make_folder()?;
             // Ids have no leading dot, so this is nobody's file.
             let fresh = self.folder.join(format!(".{service}.new"));
             remove_if_there(&fresh)?;
@@ -55,7 +62,7 @@ impl EnvFiles {
     }
 
     /// Whether the file of a service holds exactly this environment, readable by nobody else.
-    pub fn matches(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> io::Result<bool> {
+    fn matches(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> io::Result<bool> {
         let file = match std::fs::File::open(self.path(service)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(environment.is_empty()),
@@ -67,6 +74,12 @@ impl EnvFiles {
         let mut found = Vec::new();
         file.take(LONGEST).read_to_end(&mut found)?;
         Ok(found == render(environment).as_bytes())
+    }
+
+    /// Whether the file of a service holds another environment than this one. What a file that is gone has held is not
+    /// known: that is no reason to end what runs. The names, without the values, are in the hash of the unit too.
+    pub fn differs(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> bool {
+        self.path(service).exists() && !self.matches(service, environment).unwrap_or(false)
     }
 
     /// Removes all of them. What runs has read its own.

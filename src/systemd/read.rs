@@ -64,9 +64,8 @@ async fn list(inner: &Inner) -> Result<BTreeSet<Id>, SystemdError> {
 /// Services whose environment file is not what the plan wants.
 fn environment(inner: &Inner, plan: &Plan, loaded: &BTreeSet<Id>) -> BTreeSet<Id> {
     let differs = |service: &&Id| {
-        let Some(plan) = plan.services.get(*service) else { return false };
-        // A file that cannot be read is written anew.
-        !inner.environment.matches(service, &plan.exec.environment).unwrap_or(false)
+        let plan = plan.services.get(*service);
+        plan.is_some_and(|plan| inner.environment.differs(service, &plan.exec.environment))
     };
     loaded.iter().filter(differs).cloned().collect()
 }

@@ -316,7 +316,12 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let unix = UnixListener::bind(&path).unwrap();
-    tokio::spawn(crate::http::serve_unix(unix, served.world.router.clone(), std::future::pending()));
+    tokio::spawn(crate::http::serve_unix(
+        unix,
+        tokio::sync::mpsc::channel(1).1,
+        served.world.router.clone(),
+        std::future::pending(),
+    ));
     let mut held = served.connect().await;
     let ask = request("GET", "health", &[OPERATES]).replace("connection: close\r\n", "");
     let mut silent = Vec::new();

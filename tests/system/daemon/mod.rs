@@ -6,6 +6,7 @@ mod campaign;
 mod cli;
 mod control;
 mod flask;
+mod folder;
 mod import;
 mod keeping;
 mod many;
