@@ -684,3 +684,24 @@ fn what_is_older_than_its_days_goes_when_it_is_quiet() {
     assert_eq!(points.iter().map(|point| point.samples).sum::<u64>(), 10);
     assert_eq!(told.phases(), [], "{}", told.text());
 }
+
+#[test]
+fn what_is_older_than_its_days_goes_where_it_is_never_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (store, _) = Told::default().open(&path);
+    let (now, day) = (writer::now().0, 86_400_000);
+    store.measured((0..retention::STEP * 3).map(|n| metric("a", now - 9 * day + n)).collect());
+    assert!(flush(&store));
+    let busy = store.clone();
+    // Until this process ends.
+    thread::spawn(move || {
+        loop {
+            busy.save(&id("a"), record(1));
+        }
+    });
+    thread::sleep(Duration::from_millis(100));
+    store.retain(8);
+    let count = "SELECT count(*) FROM supervisor_metrics";
+    until("only the young ones", || ask::<i64>(&path, count) == 0);
+}

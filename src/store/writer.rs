@@ -23,8 +23,8 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries after any other failure: it doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// From one look at what is too old to the next.
-const CLEANING: Duration = Duration::from_secs(600);
+/// From one look at what is too old to the next. Where it was not quiet for as long again, it is done beside the work.
+const CLEANING: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(600) };
 /// Between two steps of it, for other programs that want to write.
 const CLEANING_PAUSE: Duration = Duration::from_millis(50);
 /// A corrupt file is not set aside more often than this.
@@ -127,8 +127,8 @@ pub(super) struct Writer {
     unmerged: bool,
     /// When a corrupt file was last set aside.
     replaced: Option<Instant>,
-    /// When all that was too old was last gone.
-    cleaned: Option<Instant>,
+    /// When what is too old is next looked for.
+    clean_at: Instant,
 }
 
 impl Writer {
@@ -141,7 +141,8 @@ impl Writer {
         trouble: Box<dyn Fn(Trouble) + Send>,
     ) -> Self {
         let failing = told.then(|| Failing { since: Instant::now(), told, delay: RETRY.0 });
-        Self { shared, path, db, failing, trouble, unmerged: false, replaced: None, cleaned: None }
+        let clean_at = Instant::now();
+        Self { shared, path, db, failing, trouble, unmerged: false, replaced: None, clean_at }
     }
 
     /// Until the last handle is dropped or the store is closed.
@@ -183,9 +184,10 @@ impl Writer {
     }
 
     /// Deletes what is too old, in steps, as long as there is nothing else to do. What is left waits for the next
-    /// quiet moment; so does everything when it cannot be done now.
+    /// quiet moment, or, where there is none, goes step by step with the batches. So does everything when it cannot be
+    /// done now.
     fn clean(&mut self, work: impl Fn(&Queue) -> bool) {
-        if self.cleaned.is_some_and(|at| at.elapsed() < CLEANING) {
+        if Instant::now() < self.clean_at {
             return;
         }
         loop {
@@ -193,7 +195,8 @@ impl Writer {
                 let queue = self.shared.lock();
                 (work(&queue), queue.retain)
             };
-            let (false, Some(retain), Some(db)) = (busy, retain, &mut self.db) else { return };
+            let may = !busy || self.clean_at.elapsed() > CLEANING;
+            let (true, Some(retain), Some(db)) = (may, retain, &mut self.db) else { return };
             let old = i64::try_from(retain.as_millis()).unwrap_or(i64::MAX);
             match db.clean(Wall(now().0.saturating_sub(old))) {
                 Ok(true) => self.unmerged = true,
@@ -206,9 +209,12 @@ impl Writer {
             if db.log_is_large() {
                 db.checkpoint();
             }
+            if busy {
+                return;
+            }
             self.shared.sleep(CLEANING_PAUSE, &work);
         }
-        self.cleaned = Some(Instant::now());
+        self.clean_at = Instant::now() + CLEANING;
         if let Some(db) = self.db.as_ref().filter(|_| std::mem::take(&mut self.unmerged)) {
             db.checkpoint();
         }
