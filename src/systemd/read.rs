@@ -37,17 +37,25 @@ pub async fn units<T>(
             }
         }
     }
-    stream::iter(loaded.clone())
-        .map(|service| async move { one(inner, &service).await })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
-    // What systemd said until the last answer is in the picture then.
-    inner.caught_up().await?;
-    let matches = environment(inner, plan, &loaded);
-    let mut units = inner.units();
-    let seen = units.snapshot(|service| !matches.contains(service));
-    Ok(tell(&units, seen))
+    let (mut unread, mut all) = (loaded.clone(), loaded);
+    loop {
+        stream::iter(unread)
+            .map(|service| async move { one(inner, &service).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        // What systemd said until the last answer is in the picture then.
+        inner.caught_up().await?;
+        let differ = environment(inner, plan, &all);
+        let mut units = inner.units();
+        // Made since the list was: signals say what they do, and not whose they are.
+        unread = units.unread();
+        if unread.is_empty() {
+            let seen = units.snapshot(|service| !differ.contains(service));
+            return Ok(tell(&units, seen));
+        }
+        all.extend(unread.iter().cloned());
+    }
 }
 
 async fn list(inner: &Inner) -> Result<BTreeSet<Id>, SystemdError> {

@@ -46,6 +46,8 @@ pub struct Unit {
     orders: Vec<Order>,
     /// What systemd's unit was made from, if we made it.
     pub made: Option<Made>,
+    /// systemd was asked whose it is since it is loaded.
+    asked: bool,
     /// Signals that changed `state`.
     pub touched: u64,
     /// Who waits for the unit to be unloaded.
@@ -345,6 +347,7 @@ impl Units {
         unit.state = State::default();
         unit.touched += 1;
         unit.made = None;
+        unit.asked = false;
         for waiter in unit.removal.drain(..) {
             let _ = waiter.send(());
         }
@@ -550,11 +553,18 @@ impl Units {
     pub fn read(&mut self, service: &Id, state: State, touched: u64) {
         let unit = self.get(service);
         if unit.touched == touched {
+            unit.asked = state.activity.is_some();
             unit.state = state;
         } else {
             unit.state.exec_hash = state.exec_hash;
             unit.state.foreign = state.foreign;
         }
+    }
+
+    /// Units that signals alone told of: they may be another supervisor's.
+    pub fn unread(&self) -> BTreeSet<Id> {
+        let unread = |unit: &Unit| unit.state.activity.is_some() && !unit.asked && unit.made.is_none();
+        self.units.iter().filter(|(_, unit)| unread(unit)).map(|(service, _)| service.clone()).collect()
     }
 
     /// The units that are known, each with its count of signals.

@@ -285,3 +285,23 @@ fn a_death_during_a_bus_restart_is_seen() {
         });
     }
 }
+
+#[test]
+fn a_supervisor_that_starts_leaves_alone_what_another_is_starting() {
+    // One that ends well is forgotten by systemd, and a new unit each time.
+    let busy = with(
+        script("sleep 0.05"),
+        json!({"restart_on_exit": true, "restart_policy": {"retry_delay": 0.01, "max_backoff": 0.01, "max_retries": -1}}),
+    );
+    let services: Map<String, Value> = (0..10).map(|n| (format!("anothers-{n}"), busy.clone())).collect();
+    let one = Daemon::start(Value::Object(services));
+    let mut other = Daemon::prepared(json!({}));
+    for _ in 0..25 {
+        other.launch();
+        other.kill();
+    }
+    let log = other.log();
+    assert!(!log.contains("anothers-"), "{log}");
+    let log = one.log();
+    assert!(!log.contains("outside the supervisor"), "{log}");
+}
