@@ -95,9 +95,27 @@ fn is_gone(error: &zbus::Error) -> bool {
     ["UnknownObject", "UnknownInterface", "NoSuchUnit"].iter().any(|end| error_name(error).ends_with(end))
 }
 
+/// Readings of one unit that goes on changing meanwhile.
+const READINGS: usize = 5;
+
+/// One call reads one value: what they say together counts where the unit is the same before and after.
+async fn state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Result<State> {
+    let (unit, _) = link.unit(path).await?;
+    let mut reading = 1;
+    loop {
+        let state = one_state(link, path, ours).await?;
+        let now = (activity(&unit.active_state().await?), invocation(&unit.invocation_id().await?));
+        let same = state.activity.is_none_or(|was| (was, state.invocation) == now);
+        if same || reading == READINGS {
+            return Ok(state);
+        }
+        reading += 1;
+    }
+}
+
 /// What the unit is comes first, then how its process ended: read the other way round, an end between the two
 /// readings would be seen without its reason.
-async fn state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Result<State> {
+async fn one_state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Result<State> {
     let (unit, service) = link.unit(path).await?;
     let loaded = unit.load_state().await? != "not-found";
     let activity = activity(&unit.active_state().await?);

@@ -28,6 +28,8 @@ ANSWER = 1.0
 # The lock of a service is held by another process of it: it runs twice.
 TWICE = 99
 STAY = "exec sleep 1000000"
+# Without those that come and go all the time.
+LAST_WORDS = f"journalctl --no-pager -o short-precise -u {UNIT} | grep -vE '(crash|leak)-[0-9]' | tail -n 100"
 
 
 class Violation(Exception):
@@ -536,7 +538,7 @@ def main():
     try:
         campaign.run(given.steps, given.only)
     except Violation as violation:
-        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{sh(f'journalctl -n 60 --no-pager -o cat -u {UNIT}', check=False)}")
+        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{sh(LAST_WORDS, check=False)}")
     finally:
         campaign.end()
         shutil.rmtree(folder)

@@ -87,6 +87,16 @@ pub struct State {
     pub foreign: bool,
 }
 
+impl State {
+    /// systemd has a run and its process before it has entered the state that goes with them, and tells of that, too
+    /// (`service_start`, `bus_unit_send_pending_change_signal`): what has a process is not down.
+    fn settle(&mut self) {
+        if self.activity == Some(Activity::Inactive) && self.main_pid != 0 {
+            self.activity = Some(Activity::Activating);
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Up {
     run: InvocationId,
@@ -336,6 +346,7 @@ impl Units {
         let (wall, mono) = state.active_enter;
         state.active_enter =
             (change.active_enter.unwrap_or(wall), change.active_enter_monotonic.unwrap_or(mono));
+        state.settle();
         self.decide(service);
     }
 
@@ -555,6 +566,7 @@ impl Units {
         if unit.touched == touched {
             unit.asked = state.activity.is_some();
             unit.state = state;
+            unit.state.settle();
         } else {
             unit.state.exec_hash = state.exec_hash;
             unit.state.foreign = state.foreign;

@@ -106,6 +106,23 @@ const EXIT_1: (&str, i32, i32) = ("exit-code", 1, 1);
 const EXIT_203: (&str, i32, i32) = ("exit-code", 1, 203);
 const TERM: (&str, i32, i32) = ("success", 2, 15);
 
+#[test]
+fn a_run_that_has_a_process_is_not_down_whatever_systemd_calls_it() {
+    let mut world = running();
+    world.units.job_new(&web(), 9);
+    world.state(Activity::Inactive, 1, 0, TERM);
+    assert_eq!(world.told(), ["exit of 1: success from outside"]);
+    // As it was seen of systemd 252 under load: the new run and its process, and the state of before.
+    world.state(Activity::Inactive, 2, 20, NOTHING);
+    let seen = world.units.snapshot(|_| true);
+    assert_eq!((seen[&web()].activity, &seen[&web()].exit), (Activity::Activating, &None));
+    // The same, asked.
+    let state = State { activity: Some(Activity::Inactive), main_pid: 30, ..State::default() };
+    let touched = world.units.get(&web()).touched;
+    world.units.read(&web(), state, touched);
+    assert_eq!(world.units.snapshot(|_| true)[&web()].activity, Activity::Activating);
+}
+
 fn running() -> World {
     let mut world = World::new();
     world.start(1);
