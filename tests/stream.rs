@@ -33,29 +33,8 @@ fn id(text: &str) -> Id {
 }
 
 fn view(name: &str, state: State) -> ServiceView {
-    ServiceView {
-        plan: Arc::new(ServicePlan::new(id(name), "/bin/true")),
-        state,
-        since: Wall(0),
-        reason: "because".into(),
-        health: Health::Unknown,
-        pid: None,
-        invocation: None,
-        started_at: None,
-        started_mono: None,
-        restart_count: 0,
-        last_restart: None,
-        attempt: 0,
-        next_retry_at: None,
-        waiting_for: Vec::new(),
-        last_exit: None,
-        last_probe: None,
-        usage: None,
-        flapping: None,
-        wanted: true,
-        alerts: Vec::new(),
-        tally: Default::default(),
-    }
+    let plan = ServicePlan::new(id(name), "/bin/true");
+    ServiceView { state, reason: "because".into(), ..ServiceView::new(Arc::new(plan)) }
 }
 
 fn now() -> Wall {

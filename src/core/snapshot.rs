@@ -114,6 +114,35 @@ pub struct ServiceView {
     pub tally: Tally,
 }
 
+impl ServiceView {
+    /// A service that was never started.
+    pub fn new(plan: Arc<ServicePlan>) -> Self {
+        Self {
+            plan,
+            state: State::Stopped,
+            since: Wall(0),
+            reason: String::new(),
+            health: Health::Unknown,
+            pid: None,
+            invocation: None,
+            started_at: None,
+            started_mono: None,
+            restart_count: 0,
+            last_restart: None,
+            attempt: 0,
+            next_retry_at: None,
+            waiting_for: Vec::new(),
+            last_exit: None,
+            last_probe: None,
+            usage: None,
+            flapping: None,
+            wanted: true,
+            alerts: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+}
+
 /// The last answer of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeView {

@@ -49,27 +49,18 @@ fn view(name: &str, state: State, health: Health, dependencies: &[&str]) -> Serv
         .map(|d| Dependency { service: id(d), condition: Condition::Healthy, on_failure: OnFailure::Hold })
         .collect();
     ServiceView {
-        plan: Arc::new(plan),
         state,
         since: Wall(1000),
         reason: "because".into(),
         health,
         pid: (state == State::Running).then_some(42),
-        invocation: None,
         started_at: Some(Wall(500)),
         started_mono: Some(Mono(Duration::ZERO)),
         restart_count: 2,
         last_restart: Some(Wall(400)),
         attempt: 1,
-        next_retry_at: None,
-        waiting_for: vec![],
-        last_exit: None,
-        last_probe: None,
-        usage: None,
-        flapping: None,
         wanted: state != State::Stopped,
-        alerts: vec![],
-        tally: Default::default(),
+        ..ServiceView::new(Arc::new(plan))
     }
 }
 

@@ -75,26 +75,12 @@ pub fn view(service: &str, state: State) -> Arc<ServiceView> {
         ..ServicePlan::new(id(service), "/bin/true")
     };
     Arc::new(ServiceView {
-        plan: Arc::new(plan),
         state,
-        since: Wall(0),
-        reason: String::new(),
         health: Health::Healthy,
         pid: Some(4711),
-        invocation: None,
         started_at: Some(Wall(1_700_000_000_123)),
         started_mono: Some(Mono(Duration::ZERO)),
         restart_count: 3,
-        last_restart: None,
-        attempt: 0,
-        next_retry_at: None,
-        waiting_for: Vec::new(),
-        last_exit: None,
-        last_probe: None,
-        usage: None,
-        flapping: None,
-        wanted: true,
-        alerts: Vec::new(),
-        tally: Default::default(),
+        ..ServiceView::new(Arc::new(plan))
     })
 }
