@@ -263,3 +263,32 @@ fn only_the_sandbox_may_be_unsafe() {
         ],
     );
 }
+
+/// The files below the folders, with what is in them.
+fn texts(folders: &[&str], kinds: &[&str]) -> String {
+    let mut text = String::new();
+    let mut open: Vec<PathBuf> =
+        folders.iter().map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() && !path.ends_with("node_modules") {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|kind| kinds.iter().any(|known| kind == *known)) {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn each_test_that_the_security_review_names_is_there() {
+    let review = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).unwrap();
+    let code = texts(&["src", "tests", "packaging/python/tests"], &["rs", "py"]);
+    let named: Vec<&str> = review.split('`').skip(1).step_by(2).filter(|word| word.contains('_')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for test in named {
+        let there = ["fn ", "def "].iter().any(|before| code.contains(&format!("{before}{test}(")));
+        // A name of the configuration.
+        let known = code.contains(&format!("\"{test}\""));
+        assert!(there || known, "there is no {test}");
+    }
+}
