@@ -82,15 +82,17 @@ class Campaign:
 
     def plan(self):
         """A hundred services of every kind, with what becomes of each."""
-        locks, flags = self.folder / "locks", self.folder / "flags"
-        for folder in (locks, flags, self.state, self.runtime):
+        locks, flags, scripts = self.folder / "locks", self.folder / "flags", self.folder / "scripts"
+        for folder in (locks, flags, scripts, self.state, self.runtime):
             folder.mkdir(parents=True)
         services = {}
 
         def add_one(name, script, aim, **more):
-            # The lock is the process's own, and gone with it.
-            args = ["-c", f"exec 9>{locks}/{name}; flock -n 9 || exit {TWICE}; {script}"]
-            services[name] = ({"command": "/bin/sh", "args": args, **more}, aim)
+            # A file, since systemd writes a `;` in an argument as `\;` and runs that after a reload, if it is asked to
+            # by another than the supervisor. The lock is the process's own, and gone with it.
+            file = scripts / name
+            file.write_text(f"exec 9>{locks}/{name}\nflock -n 9 || exit {TWICE}\n{script}\n")
+            services[name] = ({"command": "/bin/sh", "args": [str(file)], **more}, aim)
 
         def add(kind, count, script, aim, **more):
             for n in range(count):
