@@ -2,12 +2,14 @@
 # make test   everything that proves the product; needs root
 # make lint   format, lints, documentation, licences
 # make bench  figures, each beside a peer's in the same run; needs root
+# make faults   faults by chance among a hundred services; needs root
+# make fuzz   what comes from outside, at random: FUZZ seconds for each kind of it
 # make release   the optimised programs in target/release
 # make deb, make rpm   packages of them
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults golden
+.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults fuzz golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
 TEST := nextest run --no-fail-fast
@@ -150,6 +152,20 @@ faults:
 	@scripts/packages cc systemd dbus python3
 	cargo build --locked --bins
 	$(SANDBOX) -- python3 -u tests/faults/campaign.py --seed $(SEED) --steps $(STEPS) $(CURDIR)/target/debug/process-supervisor
+
+# Each target of fuzz/ for so many seconds, from its inputs in fuzz/corpus, which are tests too. New ones are kept in
+# target/fuzz, and what breaks a target in fuzz/artifacts.
+FUZZ := 3600
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz:
+	@scripts/packages cc c++
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+	cargo fuzz build --sanitizer none
+	mkdir -p $(addprefix target/fuzz/,$(FUZZ_TARGETS))
+	for target in $(FUZZ_TARGETS); do \
+		cargo fuzz run --sanitizer none $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ) -timeout=10 -max_len=4096 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 bench: target/python/supervisord/bin/supervisord
 	@scripts/packages cc systemd dbus

@@ -20,7 +20,7 @@ pub fn read(path: &str) -> std::io::Result<BTreeMap<String, String>> {
 
 /// As `man systemd.exec` describes `EnvironmentFile=`: quotes, backslashes, comments. Lines that set nothing are
 /// passed over.
-fn parse(text: &str) -> BTreeMap<String, String> {
+pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {

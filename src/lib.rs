@@ -18,6 +18,8 @@ pub mod config;
 pub mod control;
 pub mod core;
 mod environment_file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 pub mod http;

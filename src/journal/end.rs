@@ -32,7 +32,7 @@ pub struct Ended {
 
 /// What was read about runs so far.
 #[derive(Debug, Default)]
-pub(super) struct Notes(BTreeMap<InvocationId, Note>);
+pub(crate) struct Notes(BTreeMap<InvocationId, Note>);
 
 #[derive(Debug, Default)]
 struct Note {

@@ -36,7 +36,7 @@ pub(super) fn number<T: std::str::FromStr>(fields: &Map<String, Value>, name: &s
 }
 
 /// `None` for what is no entry (journalctl's remarks, garbage).
-pub(super) fn parse(json: &[u8]) -> Option<LogLine> {
+pub(crate) fn parse(json: &[u8]) -> Option<LogLine> {
     let fields: Map<String, Value> = serde_json::from_slice(json).ok()?;
     let micros: i64 = number(&fields, "__REALTIME_TIMESTAMP")?;
     let mut message = text(&fields, "MESSAGE").unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Reading the journal, through `journalctl -o json`: it knows every file format, compression and access right of the
 //! systemd at hand. Nothing is written, and unit names are taken as they are given.
 
-mod end;
-mod line;
+pub(crate) mod end;
+pub(crate) mod line;
 mod process;
 
 use std::collections::BTreeMap;

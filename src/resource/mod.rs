@@ -11,7 +11,7 @@
 mod files;
 mod groups;
 mod host;
-mod parse;
+pub(crate) mod parse;
 mod processes;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! The texts of the kernel, read with doubt: what is not as expected is `None`, and nothing here can fail.
 
 /// A file with one number. `max` is none.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
     decimal(text.trim_ascii())
 }
 
 /// The number after `key` on a line of its own: `nr_periods 12`.
-pub(super) fn keyed(text: &[u8], key: &[u8]) -> Option<u64> {
+pub(crate) fn keyed(text: &[u8], key: &[u8]) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let rest = line.strip_prefix(key)?.strip_prefix(b" ")?;
         decimal(rest.trim_ascii())
@@ -14,7 +14,7 @@ pub(super) fn keyed(text: &[u8], key: &[u8]) -> Option<u64> {
 }
 
 /// `some avg10=1.23 avg60=..`: 1.23, if it is a share of 100.
-pub(super) fn pressure(text: &[u8]) -> Option<f64> {
+pub(crate) fn pressure(text: &[u8]) -> Option<f64> {
     let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"some "))?;
     let word = words(line).find_map(|word| word.strip_prefix(b"avg10="))?;
     let value: f64 = str::from_utf8(word).ok()?.parse().ok()?;
@@ -22,7 +22,7 @@ pub(super) fn pressure(text: &[u8]) -> Option<f64> {
 }
 
 /// Bytes read and written, of all devices, in `io.stat`: `8:0 rbytes=1 wbytes=2 rios=..`. An empty file is zero.
-pub(super) fn io_v2(text: &[u8]) -> (u64, u64) {
+pub(crate) fn io_v2(text: &[u8]) -> (u64, u64) {
     let (mut read, mut written) = (0u64, 0u64);
     for word in text.split(|byte| *byte == b'\n').flat_map(words) {
         if let Some(bytes) = word.strip_prefix(b"rbytes=").and_then(decimal) {
@@ -35,7 +35,7 @@ pub(super) fn io_v2(text: &[u8]) -> (u64, u64) {
 }
 
 /// The same in `blkio.throttle.io_service_bytes`: `8:0 Read 1`.
-pub(super) fn io_v1(text: &[u8]) -> (u64, u64) {
+pub(crate) fn io_v1(text: &[u8]) -> (u64, u64) {
     let (mut read, mut written) = (0u64, 0u64);
     for line in text.split(|byte| *byte == b'\n') {
         let mut words = words(line);

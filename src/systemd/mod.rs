@@ -22,7 +22,7 @@ pub mod notify;
 mod oom;
 mod order;
 pub mod own;
-mod property;
+pub(crate) mod property;
 mod proxies;
 mod read;
 mod unit;
