@@ -45,7 +45,8 @@ pub struct Folder {
 #[derive(Debug)]
 struct Held {
     lock: Flock<File>,
-    folder: Metadata,
+    /// Open, so that no other one gets its number.
+    folder: File,
     socket: Option<Metadata>,
 }
 
@@ -59,7 +60,7 @@ impl Folder {
         let failed = |source| SetupError::Path { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(failed)?;
         let lock = lock(&path)?;
-        let folder = std::fs::metadata(&path).map_err(failed)?;
+        let folder = File::open(&path).map_err(failed)?;
         let held = Arc::new(Mutex::new(Held { lock, folder, socket: None }));
         Ok(Self { path, socket: places.socket(), held })
     }
@@ -125,12 +126,12 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o755).create(&self.path).map_err(failed)?;
         // First: what is removed after this is told.
         removals.watch(&self.path).map_err(failed)?;
-        let folder = std::fs::metadata(&self.path).map_err(failed)?;
-        if !is_same(&folder, &held.folder) {
-            // As systemd made it, whatever our umask is.
-            let mode = held.folder.permissions();
-            std::fs::set_permissions(&self.path, mode.clone()).map_err(failed)?;
-            held.folder = std::fs::metadata(&self.path).map_err(failed)?;
+        let folder = File::open(&self.path).map_err(failed)?;
+        let before = held.folder.metadata().map_err(failed)?;
+        if !is_same(&folder.metadata().map_err(failed)?, &before) {
+            // As it was, whatever our umask is.
+            folder.set_permissions(before.permissions()).map_err(failed)?;
+            held.folder = folder;
         }
         let at = |path: &Path| std::fs::symlink_metadata(path).ok();
         let locked = held.lock.metadata().map_err(failed)?;
