@@ -257,6 +257,14 @@ pub enum Part {
 }
 
 impl Teller {
+    /// What is told of the runtime folder: without trouble it was made again.
+    pub fn tell_of_folder(&self, news: News) {
+        if news.trouble.is_none() {
+            drop(self.inputs.send(Input::FolderMade));
+        }
+        self.tell(Part::Socket, news);
+    }
+
     pub fn tell(&self, part: Part, News { message, trouble }: News) {
         let level = if trouble.is_some() { Level::Error } else { Level::Info };
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -52,6 +52,8 @@ enum Input {
     Trouble(Trouble),
     /// Samples do not reach the other dashboard, or do so again.
     Pushing(News),
+    /// Somebody had removed the runtime folder, or what is in it.
+    FolderMade,
     /// The API cannot be served over TCP as it should, or can be again. `trouble` is all that is wrong now.
     Access { level: Level, message: String, trouble: Option<String> },
 }

@@ -181,7 +181,7 @@ fn serve(
         let teller = tcp.teller.clone();
         let tell = move |news| teller.tell(access::Part::Addresses, news);
         tokio::join!(
-            folder.keep(next, |news| tcp.teller.tell(access::Part::Socket, news)),
+            folder.keep(next, |news| tcp.teller.tell_of_folder(news)),
             http::serve_unix(first, listeners, router.clone(), end.cancelled()),
             http::serve_tcp(router, tcp.rules, tcp.wanted, tell, end.cancelled()),
         );

@@ -426,6 +426,8 @@ impl Loop {
                 let level = if news.good { Level::Info } else { Level::Error };
                 self.record_own(EntryKind::PushTrouble, level, news.message);
             }
+            // Environment files are seen to on the way.
+            Input::FolderMade => self.manager.resync(Arc::new(self.engine.plan().clone())),
             Input::Access { level, message, trouble } => {
                 self.record_own(EntryKind::ListenerTrouble, level, message);
                 self.decide(Event::OwnTrouble { kind: AlertKind::Listener, trouble });

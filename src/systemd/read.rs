@@ -48,6 +48,7 @@ pub async fn units<T>(
         inner.caught_up().await?;
         let differ = environment(inner, plan, &all);
         let mut units = inner.units();
+        restore(inner, plan, &mut units);
         // Made since the list was: signals say what they do, and not whose they are.
         unread = units.unread();
         if unread.is_empty() {
@@ -76,6 +77,20 @@ fn environment(inner: &Inner, plan: &Plan, loaded: &BTreeSet<Id>) -> BTreeSet<Id
         plan.is_some_and(|plan| inner.environment.differs(service, &plan.exec.environment))
     };
     loaded.iter().filter(differs).cloned().collect()
+}
+
+/// Files that somebody removed of services that run: systemd reads them when it is told to restart one.
+fn restore(inner: &Inner, plan: &Plan, units: &mut Units) {
+    for plan in plan.services.values() {
+        let (id, environment) = (&plan.id, &plan.exec.environment);
+        let made_of_it = units.get(id).state.exec_hash.as_ref() == Some(&plan.exec_hash);
+        if made_of_it
+            && !inner.environment.path(id).exists()
+            && let Err(error) = inner.environment.write(id, environment)
+        {
+            tracing::warn!(service = %id, %error, "the environment file is gone and could not be made again");
+        }
+    }
 }
 
 /// Reads one unit into the picture, unless a signal was faster.

@@ -62,6 +62,8 @@ fn a_removed_runtime_folder_is_made_again() {
         .output();
     let said = String::from_utf8(second.unwrap().stderr).unwrap();
     assert!(said.contains(&format!("another supervisor (pid {}) runs", daemon.pid())), "{said}");
+    // By systemd alone, too, which reads the environment's file.
+    wait_for("the file is there", SOON, || runtime.join("env/folder-gone.env").exists().then_some(()));
     daemon.ok(&["restart", "folder-gone"]);
     let pid = daemon.wait_state("folder-gone", "running")["pid"].clone();
     assert_ne!(pid, before["pid"]);
@@ -89,6 +91,7 @@ fn a_folder_that_is_gone_with_the_daemon_ends_nothing_that_runs() {
     daemon.kill();
     fs::remove_dir_all(path(&daemon, "runtime")).unwrap();
     daemon.launch();
+    assert!(path(&daemon, "runtime/env/all-gone.env").exists());
     assert_eq!(
         daemon.wait_state("all-gone", "running")["pid"],
         before["pid"],
