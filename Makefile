@@ -96,7 +96,8 @@ PACKAGES := target/packages
 DEB := cargo deb --locked --no-build --no-strip
 # Of the commit, so that what is built of the same sources is the same; of 1980 where they come without their history.
 TIME := $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
-RPM := SOURCE_DATE_EPOCH=$(TIME) cargo generate-rpm
+# What it needs is found by the tool itself: with rpm's own scripts, it would be other bytes where those are installed.
+RPM := SOURCE_DATE_EPOCH=$(TIME) cargo generate-rpm --auto-req builtin
 
 deb: release
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb@3.8.0

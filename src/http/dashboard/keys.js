@@ -29,6 +29,9 @@ export function showKeys() {
 const VIEWS = { o: "#/", e: "#/events", a: "#/alerts", c: "#/config" };
 const VERBS = { s: "start", r: "restart", x: "stop" };
 
+// Nothing has the focus that Enter would mean; what is in a dialog that has just closed keeps it for a moment.
+const idle = (target) => target.matches("body, main, dialog *");
+
 // `view()` is what is shown; it may have `move(step)`, `chosen()` and `search`.
 export function keyboard(view) {
   document.addEventListener("keydown", (event) => {
@@ -44,7 +47,7 @@ export function keyboard(view) {
     else if (event.key === "/" && shown?.search) shown.search.focus();
     else if (["ArrowDown", "j"].includes(event.key) && shown?.move) shown.move(1);
     else if (["ArrowUp", "k"].includes(event.key) && shown?.move) shown.move(-1);
-    else if (event.key === "Enter" && id && event.target.matches("body, main")) location.hash = `#/service/${encodeURIComponent(id)}`;
+    else if (event.key === "Enter" && id && idle(event.target)) location.hash = `#/service/${encodeURIComponent(id)}`;
     else if (event.key === "Escape" && location.hash !== "#/") location.hash = "#/";
     else if (VERBS[event.key] && id) order(id, VERBS[event.key], event.key !== "s");
     else if (VIEWS[event.key]) location.hash = VIEWS[event.key];
