@@ -1,15 +1,17 @@
 # make run    the example, supervised; needs root where systemd is not PID 1
 # make test   everything that proves the product; needs root
 # make lint   format, lints, documentation, licences
-# make bench  figures, each beside a peer's in the same run; needs root
+# make bench  figures, each beside a peer's in the same run, into BENCHMARKS.md; needs root
 # make faults   faults by chance among a hundred services; needs root
 # make fuzz   what comes from outside, at random: FUZZ seconds for each kind of it
+# make soak   whether anything grows in MINUTES of what services do in weeks; needs root
+# make mutants   whether the tests of the core see each change that can be made to it
 # make release   the optimised programs in target/release
 # make deb, make rpm   packages of them
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults fuzz golden
+.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults fuzz soak mutants golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
 TEST := nextest run --no-fail-fast
@@ -64,9 +66,9 @@ test-browser: tests/browser/node_modules
 	cargo build --locked --bins --examples
 	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 npm --prefix tests/browser test
 
-tests/browser/node_modules: $(addprefix tests/browser/,package.json package-lock.json)
+%/node_modules: %/package.json %/package-lock.json
 	@scripts/packages node npm
-	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	touch $@
 
 # The pictures of the README.
@@ -168,14 +170,28 @@ fuzz:
 			-max_total_time=$(FUZZ) -timeout=10 -max_len=4096 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-bench: target/python/supervisord/bin/supervisord
-	@scripts/packages cc systemd dbus
+# Two hours are enough to see a leak of a few bytes in a restart; the plots are in target/soak.
+MINUTES := 120
+soak:
+	@scripts/packages cc systemd dbus python3
+	cargo build --release --locked --bins
+	cargo build --locked --bin supervisor-sandbox
+	$(SANDBOX) -- python3 -u tests/soak/soak.py --minutes $(MINUTES) --plots $(CURDIR)/target/soak $(CURDIR)/target/release/process-supervisor
+
+# The core stands alone, so that each of its mutants is built in a second.
+mutants:
+	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants@27.1.0
+	scripts/core-alone target/core-alone
+	cargo mutants --dir target/core-alone --output target/mutants --jobs 2 --no-shuffle --test-tool nextest $(MUTANTS)
+
+bench: target/python/supervisord/bin/supervisord benches/peers/node_modules
+	@scripts/packages cc systemd dbus python3 monit
 	cargo build --release --locked --bins --examples
 	cargo build --locked --bin supervisor-sandbox
-	cargo bench --locked --bench config_load
-	cargo bench --locked --bench metrics
-	cargo bench --locked --no-run --bench supervision --bench probes --bench api
-	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo bench --locked --offline --bench supervision --bench probes --bench api
+	cargo bench --locked --no-run
+	set -o pipefail; { cargo bench --locked --bench config_load --bench metrics && $(SANDBOX) -- env SUPERVISOR_SANDBOX=1 \
+		cargo bench --locked --offline --bench supervision --bench probes --bench api; } | tee target/bench.txt
+	$(SANDBOX) -- python3 -u benches/peers/peers.py --own target/bench.txt $(CURDIR)/BENCHMARKS.md
 
 # Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
 golden:

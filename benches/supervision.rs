@@ -1,4 +1,5 @@
-//! What supervision costs, each figure beside a peer's from the same run: `make bench`. Needs a private systemd.
+//! What is told and started how fast: `make bench`. Needs a private systemd. What other supervisors can do, too, is
+//! measured by `peers`.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -17,60 +18,12 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use zbus::{OwnedObjectPath, Variant};
 
-use harness::{Daemon, PATIENCE, Reports, me, median, pause, row, settle};
+use harness::{Daemon, PATIENCE, Reports, me, median, row, settle};
 
 fn main() {
     harness::begin();
-    crash_to_restart();
     death_to_reader();
     five_hundred_starts();
-    for (count, goal) in [(1, 10.0), (100, 12.0), (500, 20.0)] {
-        memory(count, goal);
-    }
-    idle_cpu();
-}
-
-/// From SIGKILL to the first instruction of the new process, against systemd's `Restart=always RestartSec=0`.
-fn crash_to_restart() {
-    const ROUNDS: usize = 40;
-    let policy = json!({"restart_policy": {"retry_delay": 0, "max_retries": -1}});
-    let ours = Daemon::new(1, &policy);
-    ours.wait_for(1);
-    let folder = tempfile::tempdir().unwrap();
-    let theirs = Reports::new(folder.path());
-    let status = Command::new("systemd-run")
-        .args([
-            "--quiet",
-            "--unit=bench-peer",
-            "-p",
-            "Restart=always",
-            "-p",
-            "RestartSec=0",
-            "-p",
-            "StartLimitIntervalSec=0",
-        ])
-        .arg(me())
-        .args(theirs.arguments("peer"))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    drop(theirs.next());
-    let (mut ours_ms, mut theirs_ms) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours_ms.push(ours.kill_and_wait());
-        theirs_ms.push(harness::kill_and_wait("bench-peer.service", &theirs));
-    }
-    drop(Command::new("systemctl").args(["stop", "bench-peer.service"]).status());
-    let (ours_ms, theirs_ms) = (median(ours_ms), median(theirs_ms));
-    let met = ours_ms <= theirs_ms * 1.5;
-    row(
-        "crash to restart, median of 40",
-        "ms",
-        ours_ms,
-        Some(theirs_ms),
-        "at most 1.5 times systemd's own",
-        met,
-    );
 }
 
 /// From SIGKILL to the message at a reader of the stream: of the state, and of the event, which is on disk by then.
@@ -203,38 +156,4 @@ fn plain_starts(count: usize, waits: bool) -> f64 {
     let units: Vec<String> = names.iter().map(|name| format!("{name}.service")).collect();
     drop(Command::new("systemctl").arg("stop").args(units).status());
     took
-}
-
-fn memory(count: usize, goal: f64) {
-    let daemon = Daemon::new(count, &json!({}));
-    daemon.wait_for(count);
-    settle();
-    let (rss, anonymous) = daemon.memory();
-    let figure = format!("resident memory with {count} services");
-    row(&figure, "MiB", rss, None, &format!("under {goal} MiB ({anonymous:.1} of it anonymous)"), rss < goal);
-}
-
-fn idle_cpu() {
-    const WATCHED: Duration = Duration::from_secs(60);
-    let daemon = Daemon::new(100, &json!({}));
-    daemon.wait_for(100);
-    settle();
-    let (before, switches) = (daemon.cpu(), wake_ups(&daemon));
-    pause(WATCHED);
-    let percent = (daemon.cpu() - before) / WATCHED.as_secs_f64() * 100.0;
-    let wake_ups = (wake_ups(&daemon) - switches) / WATCHED.as_secs_f64();
-    row(
-        &format!("idle CPU with 100 services ({wake_ups:.1} wake-ups/s)"),
-        "%",
-        percent,
-        None,
-        "under 0.1 % of a core",
-        percent < 0.1,
-    );
-}
-
-fn wake_ups(daemon: &Daemon) -> f64 {
-    let status = daemon.proc("status");
-    let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    switches.trim().parse().unwrap()
 }
