@@ -19,13 +19,13 @@ from pathlib import Path
 from report import Figure, write
 from supervisors import ALL, Service
 
-SIZES = (1, 100, 500, 1000)
+SIZES = (1, 20)
 MIDDLE = 100
 CRASHES = 20
 COMMANDS = 10
 # Longer than it takes any of them to find that its services stay up.
 SETTLE = 4
-WATCHED = 20
+WATCHED = 4
 # Who has not started all by then is not asked to start more.
 PATIENCE = 180
 SERVICE = "echo \"$1 $$\" >{fifo}\nexec sleep 1000000\n"
@@ -104,7 +104,11 @@ class Run:
             self.peer.start()
             self.pids = self.field.reports(count)
         except TooSlow:
+            failed, log = self.peer.failed(), self.field.folder / "log"
+            words = log.read_text(errors="replace") if failed else ""
             self.end()
+            if failed:
+                raise RuntimeError(f"{kind.name} ended: {words}") from None
             raise
         self.took = time.monotonic() - begun
 

@@ -22,8 +22,15 @@ class Service:
     port: int | None
 
 
-def run(*command, **more):
-    return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
+def run(*command, well=(0,), **more):
+    done = subprocess.run(command, capture_output=True, text=True, **more)
+    if done.returncode not in well:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+# What shows the state may say by its exit code that something does not run.
+SHOWN = (0, 3)
 
 
 def first_version(text):
@@ -48,6 +55,10 @@ class Peer:
     def pids(self):
         """Its processes; none where that is PID 1."""
         return [self.child.pid]
+
+    def failed(self):
+        """Whether it ended by itself, and not well."""
+        return self.child is not None and self.child.poll() not in (None, 0)
 
     def finish(self, number):
         """Asks it to end, and waits."""
@@ -77,7 +88,7 @@ class ProcessSupervisor(Peer):
             one = {"command": service.command[0], "args": service.command[1:],
                    "restart_policy": {"retry_delay": 0, "max_retries": -1}}
             if service.port:
-                one["health_check"] = {"type": "tcp", "endpoint": f"127.0.0.1:{service.port}", "interval": 1}
+                one["health_check"] = {"type": "tcp", "port": service.port, "interval": 1}
             services[service.name] = one
         (self.folder / "config.json").write_text(json.dumps({"supervisor": {"listen": []}, "services": services}))
 
@@ -85,11 +96,11 @@ class ProcessSupervisor(Peer):
         env = dict(os.environ, STATE_DIRECTORY=f"{self.folder}/state", RUNTIME_DIRECTORY=f"{self.folder}/runtime")
         self.spawn(self.program, "--config", self.folder / "config.json", env=env)
 
-    def ctl(self, *words):
-        run(self.command, "--socket", self.folder / "runtime/supervisor.sock", *words)
+    def ctl(self, *words, **more):
+        run(self.command, "--socket", self.folder / "runtime/supervisor.sock", *words, **more)
 
     def show(self):
-        self.ctl("status")
+        self.ctl("status", well=SHOWN)
 
     def stop(self, name):
         self.ctl("stop", name)
@@ -161,12 +172,11 @@ class Supervisord(Peer):
         (self.folder / "socket").unlink(missing_ok=True)
         self.spawn(self.programs / "supervisord", "--nodaemon", "-c", self.folder / "supervisord.conf")
 
-    def ctl(self, *words):
-        # Its `status` ends with 3 where something is not running.
-        run(self.programs / "supervisorctl", "-c", self.folder / "supervisord.conf", *words)
+    def ctl(self, *words, **more):
+        run(self.programs / "supervisorctl", "-c", self.folder / "supervisord.conf", *words, **more)
 
     def show(self):
-        self.ctl("status")
+        self.ctl("status", well=SHOWN)
 
     def stop(self, name):
         self.ctl("stop", name)
@@ -237,7 +247,7 @@ class Monit(Peer):
         stop.chmod(0o755)
         # Cycles of a second are the shortest that it has.
         text = (f"set daemon 1\nset pidfile {folder}/pid\nset idfile {folder}/id\nset statefile {folder}/statefile\n"
-                f"set logfile {folder}/log\nset httpd unixsocket {folder}/socket allow a:b\n")
+                f"set logfile {folder}/log\nset httpd unixsocket {folder}/socket allow admin:monit\n")
         for service in self.services:
             text += (f"check process {service.name} with pidfile {folder}/{service.name}.pid\n"
                      f"  start program = \"{start} {service.name} {' '.join(service.command)}\"\n"

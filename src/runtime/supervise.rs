@@ -76,7 +76,10 @@ struct Inner {
     probes: Probes,
     /// Runs that were measured since the last picture was published.
     measured: BTreeMap<Id, InvocationId>,
-    /// Told to systemd once the first picture is complete.
+    /// There is something true to show: what systemd has, or that it cannot be asked. What an earlier daemon kept is
+    /// neither.
+    shown: bool,
+    /// Told to systemd once the first picture is complete. Orders wait for it: until then nobody knows what runs.
     ready: bool,
     /// Limits are to be given again to what runs, after systemd came back.
     limits_due: bool,
@@ -144,7 +147,7 @@ impl Loop {
             let deadline = self.engine.next_deadline().map(clock::instant);
             tokio::select! {
                 Some(notice) = self.notices.recv() => self.noticed(notice),
-                Some(request) = self.requests.recv() => self.requested(request),
+                Some(request) = self.requests.recv(), if self.state.ready => self.requested(request),
                 Some(input) = self.inputs.recv() => self.took_in(input),
                 () = sleep_until(deadline) => self.decide(Event::DeadlineReached),
                 received = signals.next() => self.signalled(received),
@@ -248,6 +251,9 @@ impl Loop {
     }
 
     fn publish(&mut self) {
+        if !self.state.shown {
+            return;
+        }
         let mut next = self.engine.snapshot();
         self.keep_measured(&next);
         let before = self.snapshot.borrow().clone();
@@ -291,6 +297,7 @@ impl Loop {
             }
             Notice::Resynced { units } => self.resynced(units),
             Notice::Lost { reason } => {
+                self.state.shown = true;
                 let message =
                     format!("the connection to systemd is lost ({reason}); services go on, connecting again");
                 self.record_own(EntryKind::SystemdConnection, Level::Warning, message.clone());
@@ -321,6 +328,7 @@ impl Loop {
         if std::mem::take(&mut self.state.limits_due) {
             self.apply_limits_again();
         }
+        self.state.shown = true;
         if !std::mem::replace(&mut self.state.ready, true) {
             self.publish();
             // The server waits for the first picture, also where there is no service to be seen on it.

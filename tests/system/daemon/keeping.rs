@@ -1,6 +1,8 @@
 //! Nothing is lost, whatever happens to the daemon, to systemd or to the bus.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -144,6 +146,33 @@ fn what_ended_while_nobody_watched_is_dealt_with() {
     wait_for("the removed one is stopped", SOON, || {
         (sh("systemctl is-active supervisor-away-removed.service || true") == "inactive").then_some(())
     });
+}
+
+/// It waits until systemd was asked, and the journal about a run that left nothing behind.
+#[test]
+fn an_order_to_a_supervisor_that_has_just_begun_is_about_what_is_true() {
+    let mut daemon = Daemon::start(json!({"early": sleeper()}));
+    let before = daemon.wait_state("early", "running")["pid"].as_u64().unwrap();
+    daemon.kill();
+    sh("systemctl stop supervisor-early.service");
+    let programs = daemon.folder.join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    std::fs::write(programs.join("journalctl"), "#!/bin/sh\nsleep 1\nexec /usr/bin/journalctl \"$@\"\n")
+        .unwrap();
+    sh(&format!("chmod +x {}/journalctl", programs.display()));
+    daemon.programs = Some(programs);
+    daemon.launch_only();
+    let socket = daemon.folder.join("runtime/supervisor.sock");
+    // Asked before it answers anybody.
+    let mut stream = wait_for("it listens", SOON, || UnixStream::connect(&socket).ok());
+    stream
+        .write_all(b"POST /api/supervisor/services/early/start HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let now = daemon.service("early");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && now["state"] == "running", "{answer} {now}");
+    assert!(now["pid"].as_u64().is_some_and(|pid| pid != before), "{answer} {now}");
 }
 
 /// 50 services, some of which crash all the time, and a daemon that is killed a hundred times.

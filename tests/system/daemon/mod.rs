@@ -40,6 +40,8 @@ pub struct Daemon {
     child: Option<Child>,
     /// Runs it and its CLI as this user.
     user: Option<String>,
+    /// A folder with programs that it takes before those of the machine.
+    pub programs: Option<PathBuf>,
     ids: Vec<String>,
     _turn: Turn,
 }
@@ -94,7 +96,8 @@ impl Daemon {
     fn with_turn(turn: Turn, services: Value) -> Self {
         let folder = tempfile::Builder::new().prefix("supervisor-test-").tempdir().unwrap().keep();
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut daemon = Self { folder, child: None, user: None, ids: Vec::new(), _turn: turn };
+        let mut daemon =
+            Self { folder, child: None, user: None, programs: None, ids: Vec::new(), _turn: turn };
         daemon.configure(services);
         daemon
     }
@@ -170,6 +173,10 @@ impl Daemon {
         assert!(self.child.is_none(), "it runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
         let mut command = self.program(env!("CARGO_BIN_EXE_process-supervisor"));
+        if let Some(programs) = &self.programs {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", programs.display()));
+        }
         command.arg("--config").arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
