@@ -19,18 +19,22 @@ from pathlib import Path
 from report import Figure, write
 from supervisors import ALL, Service
 
-SIZES = (1, 20)
+SIZES = (1, 100, 500, 1000)
 MIDDLE = 100
 CRASHES = 20
 COMMANDS = 10
 # Longer than it takes any of them to find that its services stay up.
 SETTLE = 4
-WATCHED = 4
-# Who has not started all by then is not asked to start more.
+WATCHED = 20
+# Who has not started all by then is not asked to start more, and who takes long is asked once.
 PATIENCE = 180
+LONG = 30
 SERVICE = "echo \"$1 $$\" >{fifo}\nexec sleep 1000000\n"
 # Leaves a process behind that is nobody's child and in a session of its own.
 FORKS = "(setsid sh -c 'echo $$ >{left}; exec sleep 1000000' &)\n" + SERVICE
+
+
+BEGUN = time.monotonic()
 
 
 class TooSlow(Exception):
@@ -170,6 +174,8 @@ def sizes(figures, kinds, rounds):
                         figures["start", size].add(kind, run.took)
                         figures["memory", size].add(kind, memory_of(run.peer.pids()))
                         figures["manager", size].add(kind, memory_of([1]) - run.resting)
+                        if run.took > LONG:
+                            slow.add((kind, size))
                 except TooSlow:
                     figures["start", size].say(kind, f"not in {PATIENCE} s")
                     slow |= {(kind, more) for more in SIZES if more >= size}
@@ -252,7 +258,7 @@ def leaks(figures, kinds):
 
 
 def progress(what):
-    print(f"  {what}", file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - BEGUN:6.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def listener():

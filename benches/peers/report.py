@@ -10,6 +10,10 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 from plot import plot  # noqa: E402
 
 
+def many(count):
+    return "1 service" if count == 1 else f"{count:,} services"
+
+
 class Figure:
     """One row: what each peer took, in which unit, and the most that ours may take: a number, or a number of times a
     peer's."""
@@ -22,11 +26,11 @@ class Figure:
     def all(cls, sizes, middle):
         rows = {}
         for size in sizes:
-            rows["start", size] = cls(f"from nothing until the last of {size:,} runs", "s", 2)
+            rows["start", size] = cls(f"from nothing until the last of {many(size)} runs", "s", 2)
         for size in sizes:
-            rows["memory", size] = cls(f"resident memory with {size:,} services", "MiB", most={1: 10, 100: 12, 500: 20}.get(size))
+            rows["memory", size] = cls(f"resident memory with {many(size)}", "MiB", most={1: 10, 100: 12, 500: 20}.get(size))
         for size in sizes:
-            rows["manager", size] = cls(f"growth of PID 1 by {size:,} services", "MiB")
+            rows["manager", size] = cls(f"growth of PID 1 by {many(size)}", "MiB")
         rows["idle"] = cls(f"idle CPU with {middle} services", "%", 3, most=0.1)
         rows["crash"] = cls("crash to the next process", "ms", times=(1.5, "systemd"))
         rows["show"] = cls(f"the command that shows the state of {middle}", "ms")

@@ -89,6 +89,7 @@ class ProcessSupervisor(Peer):
                    "restart_policy": {"retry_delay": 0, "max_retries": -1}}
             if service.port:
                 one["health_check"] = {"type": "tcp", "port": service.port, "interval": 1}
+                one["port"] = 0
             services[service.name] = one
         (self.folder / "config.json").write_text(json.dumps({"supervisor": {"listen": []}, "services": services}))
 
