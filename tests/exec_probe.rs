@@ -23,7 +23,7 @@ fn check(script: &str) -> ServicePlan {
 
 async fn asked_about(plan: &ServicePlan, pid: u32) -> ProbeReport {
     let helper = Path::new(env!("CARGO_BIN_EXE_process-supervisor"));
-    probe::run(plan, Subject { pid: Some(pid), unit: None, helper }, &ProbeClient::default()).await
+    probe::run(plan, Subject { pid: Some(pid), unit: None, helper }, &ProbeClient::default()).await.unwrap()
 }
 
 async fn asked(plan: &ServicePlan) -> (bool, String) {

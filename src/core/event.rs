@@ -102,6 +102,13 @@ pub enum Event {
         /// What came of it.
         report: ProbeReport,
     },
+    /// Another answer to [`super::action::Action::Probe`]: the supervisor itself lacks what asking takes.
+    Unprobed {
+        /// Which service.
+        service: Id,
+        /// Which run of it was to be asked.
+        invocation: InvocationId,
+    },
     /// A round of measuring is done. Services that could not be measured are not in it.
     Sampled {
         /// What each run used.

@@ -19,6 +19,18 @@ pub use http::ProbeClient;
 /// What a probe found, in words; an `Err` is a failure.
 type Finding = Result<String, String>;
 
+/// The supervisor could not ask: it lacks descriptors, processes or memory. That says nothing about the service.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unable(String);
+
+impl Unable {
+    /// What fails now, for want of a descriptor, fails with every check.
+    fn now() -> Result<(), Self> {
+        std::fs::File::open("/dev/null").map(drop).map_err(|error| Self(error.to_string()))
+    }
+}
+
 /// What there is beside the plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -36,26 +48,41 @@ pub const OWN_BINARY: &str = "/proc/self/exe";
 /// Asks the service once, and its fallback if that fails. The message never holds a header's value, nor the user
 /// part or the query of a URL, nor the value of a variable.
 ///
-/// Never fails. Takes no longer than `plan.health.timeout` for the main check and as long again for the fallback, and
+/// Fails only for want of something on our side. Takes no longer than `plan.health.timeout` for the main check and as long again for the fallback, and
 /// two seconds more for what an exec check leaves behind. Dropped half-way, it leaves nothing behind either. How many
 /// run at once is the caller's.
-pub async fn run(plan: &ServicePlan, subject: Subject<'_>, client: &ProbeClient) -> ProbeReport {
+pub async fn run(
+    plan: &ServicePlan,
+    subject: Subject<'_>,
+    client: &ProbeClient,
+) -> Result<ProbeReport, Unable> {
     let started = Instant::now();
-    let main = ask(&plan.health.probe, plan, subject, client).await;
+    let main = ask(&plan.health.probe, plan, subject, client).await?;
     let took = started.elapsed();
-    let (failure, fallback) = match (main, &plan.health.fallback) {
-        (Ok(message), _) => return ProbeReport { passed: true, fallback_passed: false, message, took },
-        (Err(message), None) => return ProbeReport { passed: false, fallback_passed: false, message, took },
-        (Err(message), Some(fallback)) => (message, fallback),
+    let failure = match main {
+        Ok(message) => return Ok(ProbeReport { passed: true, fallback_passed: false, message, took }),
+        Err(failure) => failure,
     };
-    let (fallback_passed, message) = match ask(fallback, plan, subject, client).await {
+    Unable::now()?;
+    let Some(fallback) = &plan.health.fallback else {
+        return Ok(ProbeReport { passed: false, fallback_passed: false, message: failure, took });
+    };
+    let (fallback_passed, message) = match ask(fallback, plan, subject, client).await? {
         Ok(second) => (true, format!("{failure}; the fallback check passes: {second}")),
         Err(second) => (false, format!("{failure}; the fallback check fails too: {second}")),
     };
-    ProbeReport { passed: false, fallback_passed, message, took }
+    if !fallback_passed {
+        Unable::now()?;
+    }
+    Ok(ProbeReport { passed: false, fallback_passed, message, took })
 }
 
-async fn ask(probe: &Probe, plan: &ServicePlan, subject: Subject<'_>, client: &ProbeClient) -> Finding {
+async fn ask(
+    probe: &Probe,
+    plan: &ServicePlan,
+    subject: Subject<'_>,
+    client: &ProbeClient,
+) -> Result<Finding, Unable> {
     let timeout = plan.health.timeout;
     let (target, answer) = match probe {
         Probe::Http(probe) => {
@@ -66,13 +93,13 @@ async fn ask(probe: &Probe, plan: &ServicePlan, subject: Subject<'_>, client: &P
             let target = tcp::shown(host, *port);
             (target.clone(), tokio::time::timeout(timeout, tcp::ask(host, *port, &target)).await)
         }
-        Probe::Process => return process::ask(subject.pid, timeout).await,
+        Probe::Process => return Ok(process::ask(subject.pid, timeout).await),
         Probe::Exec { program, args } => {
             let Subject { pid, unit, helper } = subject;
             return exec::ask((program, args), plan, pid, (helper, unit), timeout).await;
         }
     };
-    answer.unwrap_or_else(|_| Err(format!("no answer within {} from {target}", Human(timeout))))
+    Ok(answer.unwrap_or_else(|_| Err(format!("no answer within {} from {target}", Human(timeout)))))
 }
 
 #[cfg(test)]
@@ -93,7 +120,7 @@ pub(crate) mod tests {
     /// Asks this process, which has no unit.
     pub async fn ask_once(probe: Probe, client: &ProbeClient, timeout: Duration) -> Finding {
         crate::tls::install_provider();
-        ask(&probe, &plan_with(probe.clone(), timeout), myself(), client).await
+        ask(&probe, &plan_with(probe.clone(), timeout), myself(), client).await.unwrap()
     }
 
     fn myself() -> Subject<'static> {
@@ -111,7 +138,28 @@ pub(crate) mod tests {
     async fn checked(probe: Probe, fallback: Option<Probe>) -> ProbeReport {
         let mut plan = plan_with(probe, Duration::from_secs(5));
         plan.health.fallback = fallback.map(Box::new);
-        run(&plan, myself(), &ProbeClient::default()).await
+        run(&plan, myself(), &ProbeClient::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_supervisor_lacks_is_no_failure_of_the_service() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let up = tcp(listener.local_addr().unwrap().port());
+        let exec = Probe::Exec { program: "/bin/true".into(), args: vec![] };
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // Nothing further may be opened.
+        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+        for probe in [up.clone(), exec] {
+            let plan = plan_with(probe, Duration::from_secs(5));
+            let found = run(&plan, myself(), &ProbeClient::default()).await;
+            assert!(
+                found.as_ref().is_err_and(|e| e.to_string().contains("Too many open files")),
+                "{found:?}"
+            );
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(checked(up, None).await.passed);
     }
 
     #[tokio::test]

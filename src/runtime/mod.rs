@@ -34,6 +34,7 @@ use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::plan::Id;
 use crate::core::sample::Sample;
 use crate::journal::Ended;
+use crate::probe::Unable;
 use crate::push::News;
 use crate::store::Trouble;
 
@@ -42,6 +43,8 @@ use crate::store::Trouble;
 enum Input {
     /// A probe was answered.
     Probed { service: Id, invocation: InvocationId, report: ProbeReport },
+    /// It could not be asked, for want of something on our side.
+    Unprobed { service: Id, invocation: InvocationId, lack: Unable },
     /// The configuration was read and checked.
     Loaded(Box<Result<Loaded, Vec<Problem>>>),
     /// What the journal knows of runs that vanished; `None` for those it does not know.

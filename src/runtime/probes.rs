@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -11,10 +12,14 @@ use crate::core::plan::Id;
 /// At once; more wait for their turn.
 const AT_ONCE: usize = 64;
 
+/// Where the supervisor lacks what asking takes, it says so this often, and not for each service.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// All of them. Those that are in flight when this is dropped end.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     turns: Turns,
+    told: Option<Instant>,
     running: BTreeMap<Id, AbortHandle>,
 }
 
@@ -28,6 +33,15 @@ impl Probes {
             probe.await;
         });
         self.running.insert(service, task.abort_handle());
+    }
+
+    /// One could not ask; `true` if that is to be told.
+    pub fn lacks(&mut self) -> bool {
+        let tell = self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
+        if tell {
+            self.told = Some(Instant::now());
+        }
+        tell
     }
 
     /// Ends the probe of a service, which is going down: its answer would say nothing.

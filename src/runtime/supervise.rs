@@ -235,8 +235,11 @@ impl Loop {
         self.state.probes.begin(service.clone(), critical, async move {
             let unit = service_unit(&service);
             let subject = probe::Subject { pid, unit: Some(&unit), helper: Path::new(probe::OWN_BINARY) };
-            let report = probe::run(&plan, subject, &client).await;
-            drop(inputs.send(Input::Probed { service, invocation, report }));
+            let input = match probe::run(&plan, subject, &client).await {
+                Ok(report) => Input::Probed { service, invocation, report },
+                Err(lack) => Input::Unprobed { service, invocation, lack },
+            };
+            drop(inputs.send(input));
         });
     }
 
@@ -421,6 +424,12 @@ impl Loop {
         match input {
             Input::Probed { service, invocation, report } => {
                 self.decide(Event::Probed { service, invocation, report });
+            }
+            Input::Unprobed { service, invocation, lack } => {
+                if self.state.probes.lacks() {
+                    warn!("services cannot be checked, which counts as nothing: {lack}");
+                }
+                self.decide(Event::Unprobed { service, invocation });
             }
             Input::Loaded(loaded) => self.loaded(*loaded),
             Input::Ended(ended) => {

@@ -71,7 +71,7 @@ class Soak:
     def plan(self):
         """Of every kind, as quick as may be."""
         port = self.listener.getsockname()[1]
-        tcp = {"type": "tcp", "endpoint": f"127.0.0.1:{port}", "interval": 0.1, "timeout": 0.1}
+        tcp = {"type": "tcp", "port": port, "interval": 0.1, "timeout": 0.1}
         at_once = {"retry_delay": 0.05, "max_backoff": 0.2, "max_retries": -1}
         services = {}
 
@@ -80,7 +80,7 @@ class Soak:
                 services[f"{kind}-{n}"] = {"command": "/bin/sh", "args": ["-c", script], **more}
 
         add("calm", 20, STAY)
-        add("tcp", 15, STAY, health_check=tcp)
+        add("tcp", 15, STAY, port=0, health_check=tcp)
         add("exec", 3, STAY, health_check={"type": "exec", "command": "/bin/true", "interval": 1})
         add("crash", 6, "sleep 2\nexit 3", restart_policy=at_once)
         add("sick", 2, STAY, restart_policy=at_once,

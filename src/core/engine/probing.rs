@@ -88,6 +88,19 @@ impl Engine {
         }
     }
 
+    /// Nobody was asked, for want of something on our side; nothing is known, so nothing is counted.
+    pub(super) fn unprobed(&mut self, id: &Id, invocation: InvocationId) {
+        let asked = |s: &&Service| s.invocation == Some(invocation) && s.watch.sent.is_some();
+        let Some(service) = self.services.get(id).filter(asked) else { return };
+        let soon = service.state == State::Starting;
+        self.timers.clear(id, Timer::ProbeAnswer);
+        self.probe_lost(id);
+        if soon {
+            // Its time to become ready runs.
+            self.timers.set(id, Timer::Probe, self.now.mono + EAGER_LAST);
+        }
+    }
+
     pub(super) fn probed(&mut self, id: &Id, invocation: InvocationId, report: &ProbeReport) {
         let (now, origin) = (self.now, self.origin);
         let slot = self.first_probe(id);

@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Finding;
+use super::{Finding, Unable};
 use crate::core::plan::ServicePlan;
 use crate::core::time::Human;
 
@@ -77,8 +77,8 @@ pub(super) async fn ask(
     pid: Option<u32>,
     (helper, unit): (&Path, Option<&str>),
     timeout: Duration,
-) -> Finding {
-    let Some(main_pid) = pid else { return Err("there is no main process".into()) };
+) -> Result<Finding, Unable> {
+    let Some(main_pid) = pid else { return Ok(Err("there is no main process".into())) };
     let exec = &plan.exec;
     let order = Order {
         program: program.into(),
@@ -96,15 +96,15 @@ pub(super) async fn ask(
     };
     let answer = tokio::time::timeout(timeout + GRACE, order.carry_out(helper)).await;
     answer.unwrap_or_else(|_| {
-        Err(format!("{program} could not even be ended within {}", Human(timeout + GRACE)))
+        Ok(Err(format!("{program} could not even be ended within {}", Human(timeout + GRACE))))
     })
 }
 
 impl Order {
     /// Dropped half-way, this closes the helper's input, on which it kills the check.
-    async fn carry_out(self, helper: &Path) -> Finding {
+    async fn carry_out(self, helper: &Path) -> Result<Finding, Unable> {
         let broken = |what: &str, error: &dyn std::fmt::Display| {
-            format!("{} could not be run: {what}: {error}", self.program)
+            Unable(format!("{} could not be run: {what}: {error}", self.program))
         };
         let mut line = serde_json::to_vec(&self).map_err(|error| broken("its order", &error))?;
         line.push(b'\n');
@@ -126,11 +126,11 @@ impl Order {
         read.map_err(|error| broken("its helper", &error))?;
         drop(lifeline);
         let ended = child.wait().await.map_err(|error| broken("its helper", &error))?;
-        serde_json::from_slice(&text).unwrap_or_else(|_| {
+        Ok(serde_json::from_slice(&text).unwrap_or_else(|_| {
             Err(format!(
                 "{} was killed from outside, with all of the service's processes ({ended})",
                 self.program
             ))
-        })
+        }))
     }
 }

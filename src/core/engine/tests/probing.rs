@@ -4,10 +4,14 @@ use super::*;
 use Health::{Degraded, Healthy, Unhealthy, Unknown};
 use State::{Running, Starting, Stopping};
 
-/// One round: the probe falls due and is answered. '+' passes, '-' fails, '~' fails with a good fallback.
+/// One round: the probe falls due and is answered. '+' passes, '-' fails, '~' fails with a good fallback, '?' could not
+/// be asked.
 fn round(rig: &mut Rig, answer: char) -> Vec<String> {
     let asked = rig.pass(rig.due_in().unwrap());
     assert_eq!(asked, ["probe web"]);
+    if answer == '?' {
+        return rig.tell(Event::Unprobed { service: id("web"), invocation: rig.run("web") });
+    }
     rig.probed_with("web", rig.run("web"), answer == '+', answer == '~', "HTTP 503")
 }
 
@@ -55,6 +59,27 @@ fn the_next_run_begins_with_a_clean_slate() {
     assert_eq!(rig.probed_with("web", old, false, false, "late"), NOTHING);
     round(&mut rig, '-');
     assert_eq!(rig.health("web"), Healthy, "the two failures of the run before are not counted");
+}
+
+#[test]
+fn what_the_supervisor_could_not_ask_counts_for_nothing() {
+    let mut rig = Rig::running(quick());
+    rig.lines();
+    for answer in "--????".chars() {
+        assert_eq!(round(&mut rig, answer), NOTHING);
+        assert_eq!((rig.state("web"), rig.health("web")), (Running, Healthy));
+    }
+    assert_eq!(round(&mut rig, '-'), ["stop web"], "nor does it end the row");
+}
+
+#[test]
+fn one_that_starts_is_asked_again_soon() {
+    let mut rig = Rig::new(plan([quick()]));
+    rig.started("web");
+    rig.tell(Event::Unprobed { service: id("web"), invocation: rig.run("web") });
+    assert_eq!(rig.due_in(), Some(2.0));
+    round(&mut rig, '+');
+    assert_eq!(rig.state("web"), Running);
 }
 
 #[test]
