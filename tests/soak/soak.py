@@ -142,7 +142,7 @@ class Soak:
 
     def look(self):
         """A dashboard that asks, and Prometheus."""
-        for path in ("status", "summary", "events?limit=100", "services/tcp-0", "services/tcp-0/metrics?hours=1", "alerts"):
+        for path in ("status", "summary", "events?limit=100", "services/tcp-0", "services/tcp-0/metrics", "alerts"):
             status, body = self.ask("GET", path)
             if status != 200:
                 raise AssertionError(f"GET {path}: {status} {body[:200]}")

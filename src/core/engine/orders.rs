@@ -59,9 +59,6 @@ impl Engine {
             details: BTreeMap::new(),
         }));
         for id in self.graph.order.clone() {
-            if self.services.get(&id).is_some_and(|s| s.state == State::Stopping) {
-                self.touch(&id).into_iter().for_each(|s| s.after_stop = AfterStop::Rest);
-            }
             self.mark(&id);
         }
         for waiter in mem::take(&mut self.waiters) {

@@ -194,11 +194,52 @@ fn an_end_that_is_told_before_its_start_is_not_lost() {
 }
 
 #[test]
+fn an_end_before_the_answer_to_its_start_is_that_of_the_stop_that_came_between() {
+    let mut rig = Rig::new(plan([svc("web")]));
+    rig.stop("web");
+    rig.tell(Event::UnitExited {
+        service: id("web"),
+        invocation: InvocationId(101),
+        exit: exited(3),
+        external: false,
+    });
+    assert_eq!(rig.view("web").last_exit.as_ref().unwrap().0, exited(3));
+    rig.stopped("web");
+    assert_eq!(rig.appeared("web", 101), NOTHING);
+    assert_eq!(rig.state("web"), Stopped, "what is told of that run now is old");
+}
+
+#[test]
+fn the_end_of_a_run_that_was_never_ours_is_none_of_ours() {
+    let mut rig = Rig::new(plan([svc("web").with(|s| s.enabled = false)]));
+    rig.tell(Event::UnitExited {
+        service: id("web"),
+        invocation: InvocationId(7),
+        exit: exited(3),
+        external: true,
+    });
+    assert_eq!((rig.state("web"), &rig.view("web").last_exit), (Stopped, &None));
+}
+
+#[test]
+fn one_that_ends_well_at_once_has_most_likely_gone_into_the_background() {
+    for (after, told) in [(0.0, true), (0.9, true), (1.0, false)] {
+        let mut rig = Rig::new(plan([svc("web")]));
+        rig.started("web");
+        rig.pass(after);
+        rig.exits("web", exited(0));
+        let line = rig.lines().pop().unwrap();
+        assert_eq!(line.contains("stay in the foreground"), told, "after {after} s: {line}");
+    }
+}
+
+#[test]
 fn stopped_outside_is_not_a_failure_and_lasts() {
     let mut rig = Rig::running(svc("web"));
     rig.lines();
     assert_eq!(rig.stopped_outside("web"), NOTHING);
     assert_eq!((rig.state("web"), rig.want("web")), (Stopped, Want::StoppedOutside));
+    assert_eq!(rig.entries.last().unwrap().level, Level::Warning);
     assert_eq!(
         rig.lines(),
         ["web: running -> stopped: stopped outside the supervisor (systemctl stop or the like); stays down \
