@@ -27,7 +27,7 @@ COMMANDS = 10
 SETTLE = 4
 WATCHED = 20
 # Who has not started all by then is not asked to start more, and who takes long is asked once.
-PATIENCE = 180
+PATIENCE = 120
 LONG = 30
 SERVICE = "echo \"$1 $$\" >{fifo}\nexec sleep 1000000\n"
 # Leaves a process behind that is nobody's child and in a session of its own.

@@ -491,6 +491,14 @@ LimitNOFILE=4096
         sh(f"prlimit --pid {pid} --nofile=4096:4096", check=False)
         return touched
 
+    def deny_threads(self):
+        """No thread and no process more for the supervisor; what it has goes on."""
+        sh(f"systemctl set-property --runtime {UNIT} TasksMax=1")
+        touched = self.kill_services()
+        self.pause(3)
+        sh(f"systemctl set-property --runtime {UNIT} TasksMax=infinity")
+        return touched
+
     # The course of it.
 
     def put_down(self):
@@ -523,7 +531,7 @@ FAULTS = [
     Campaign.fill_disk, Campaign.forbid_writing, Campaign.lock_database, Campaign.spoil_database,
     Campaign.delete_database, Campaign.delete_database_below_it, Campaign.delete_socket,
     Campaign.delete_runtime_folder, Campaign.bad_config, Campaign.change_config, Campaign.press_host,
-    Campaign.starve_supervisor,
+    Campaign.starve_supervisor, Campaign.deny_threads,
 ]
 
 
