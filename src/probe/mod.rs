@@ -48,9 +48,9 @@ pub const OWN_BINARY: &str = "/proc/self/exe";
 /// Asks the service once, and its fallback if that fails. The message never holds a header's value, nor the user
 /// part or the query of a URL, nor the value of a variable.
 ///
-/// Fails only for want of something on our side. Takes no longer than `plan.health.timeout` for the main check and as long again for the fallback, and
-/// two seconds more for what an exec check leaves behind. Dropped half-way, it leaves nothing behind either. How many
-/// run at once is the caller's.
+/// Fails only for want of something on our side. Takes no longer than `plan.health.timeout` for the main check and as
+/// long again for the fallback, and two seconds more for what an exec check leaves behind. Dropped half-way, it leaves
+/// nothing behind either. How many run at once is the caller's.
 pub async fn run(
     plan: &ServicePlan,
     subject: Subject<'_>,

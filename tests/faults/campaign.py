@@ -13,13 +13,15 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+from unix_http import Client  # noqa: E402
 
 UNIT = "faults-supervisor.service"
 # Generous: two cores for a hundred services, and a fault that may be at work still.
@@ -53,17 +55,6 @@ def until(what, probe, limit=SOON):
         if time.monotonic() > end:
             raise Violation(f"not within {limit} s: {what() if callable(what) else what}")
         time.sleep(0.1)
-
-
-class Client(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
 
 
 class Campaign:

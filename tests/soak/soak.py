@@ -8,7 +8,6 @@ allows, and the rows of the database are made old by another program that writes
 """
 
 import argparse
-import http.client
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
 from plot import plot  # noqa: E402
+from unix_http import Client  # noqa: E402
 
 EVERY = 5
 # Rows that a day of this run keeps; older ones are made as old as a month.
@@ -41,17 +41,6 @@ FLAT = {
     "order, ms": (0.50, 5.0),
 }
 STAY = "exec sleep 1000000"
-
-
-class Client(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=60)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
 
 
 class Soak:
@@ -100,7 +89,7 @@ class Soak:
         new.rename(self.config)
 
     def ask(self, method, path):
-        client = Client(self.socket)
+        client = Client(self.socket, timeout=60)
         try:
             client.request(method, f"/api/supervisor/{path}")
             answer = client.getresponse()
@@ -158,7 +147,7 @@ class Soak:
         self.read("stream", 0.2)
 
     def read(self, path, seconds):
-        client = Client(self.socket)
+        client = Client(self.socket, timeout=60)
         client.request("GET", f"/api/supervisor/{path}")
         answer = client.getresponse()
         if answer.status != 200:
