@@ -172,7 +172,10 @@ def sizes(figures, kinds, rounds):
                     with Run(kind, size) as run:
                         time.sleep(SETTLE)
                         figures["start", size].add(kind, run.took)
-                        figures["memory", size].add(kind, memory_of(run.peer.pids()))
+                        if run.peer.pids():
+                            figures["memory", size].add(kind, memory_of(run.peer.pids()))
+                        else:
+                            figures["memory", size].say(kind, "is PID 1")
                         figures["manager", size].add(kind, memory_of([1]) - run.resting)
                         if run.took > LONG:
                             slow.add((kind, size))

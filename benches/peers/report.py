@@ -26,7 +26,7 @@ class Figure:
     def all(cls, sizes, middle):
         rows = {}
         for size in sizes:
-            rows["start", size] = cls(f"from nothing until the last of {many(size)} runs", "s", 2)
+            rows["start", size] = cls(f"from nothing until the last of {size:,} runs", "s", 2)
         for size in sizes:
             rows["memory", size] = cls(f"resident memory with {many(size)}", "MiB", most={1: 10, 100: 12, 500: 20}.get(size))
         for size in sizes:
@@ -60,7 +60,8 @@ class Figure:
         values, digits = self.values[name], self.digits
         spread = f" ({min(values):.{digits}f}–{max(values):.{digits}f})" if len(values) > 1 else ""
         ours = self.median(base)
-        ratio = f", **×{middle / ours:.2g}**" if name != base and ours and middle > 0 else ""
+        told = name != base and ours and round(middle, digits) > 0
+        ratio = f", **×{middle / ours:.2g}**" if told else ""
         return f"{middle:.{digits}f} {self.unit}{spread}{ratio}"
 
     def goal(self, base):
@@ -80,7 +81,7 @@ def machine():
                   if line.startswith("model name")), platform.machine())
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024 / 1024
     cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
-    return f"{model}, {cores} cores, {memory:.0f} GiB, Linux {platform.release()}"
+    return f"{model}, {cores} cores, {memory:.0f} GiB, Linux {'.'.join(platform.release().split('.')[:2])}"
 
 
 def write(file, kinds, figures, own, sizes):
