@@ -33,7 +33,6 @@ SERVICE = "echo \"$1 $$\" >{fifo}\nexec sleep 1000000\n"
 # Leaves a process behind that is nobody's child and in a session of its own.
 FORKS = "(setsid sh -c 'echo $$ >{left}; exec sleep 1000000' &)\n" + SERVICE
 
-
 BEGUN = time.monotonic()
 
 

@@ -38,10 +38,13 @@ def first_version(text):
 
 
 class Peer:
-    """One supervisor, in a folder of its own."""
+    """One supervisor, in a folder of its own. `control()` is its command, and `shows` are the words that make it show
+    all services."""
 
     probes = False
     child = None
+    env = None
+    shows = ("status",)
 
     def __init__(self, folder, services):
         self.folder, self.services = folder, services
@@ -55,6 +58,12 @@ class Peer:
     def pids(self):
         """Its processes; none where that is PID 1."""
         return [self.child.pid]
+
+    def show(self):
+        run(*self.control(), *self.shows, env=self.env, well=SHOWN)
+
+    def stop(self, name):
+        run(*self.control(), "stop", name, env=self.env)
 
     def failed(self):
         """Whether it ended by itself, and not well."""
@@ -97,21 +106,15 @@ class ProcessSupervisor(Peer):
         env = dict(os.environ, STATE_DIRECTORY=f"{self.folder}/state", RUNTIME_DIRECTORY=f"{self.folder}/runtime")
         self.spawn(self.program, "--config", self.folder / "config.json", env=env)
 
-    def ctl(self, *words, **more):
-        run(self.command, "--socket", self.folder / "runtime/supervisor.sock", *words, **more)
-
-    def show(self):
-        self.ctl("status", well=SHOWN)
-
-    def stop(self, name):
-        self.ctl("stop", name)
+    def control(self):
+        return self.command, "--socket", self.folder / "runtime/supervisor.sock"
 
     def end(self):
         self.finish(signal.SIGINT)
 
 
 class Systemd(Peer):
-    name = "systemd"
+    name, shows = "systemd", ("list-units", "bench-*")
 
     @classmethod
     def installed(cls):
@@ -134,11 +137,8 @@ class Systemd(Peer):
     def pids(self):
         return []
 
-    def show(self):
-        run("systemctl", "list-units", "bench-*")
-
-    def stop(self, name):
-        run("systemctl", "stop", name)
+    def control(self):
+        return ("systemctl",)
 
     def end(self):
         run("systemctl", "stop", *self.units)
@@ -173,21 +173,15 @@ class Supervisord(Peer):
         (self.folder / "socket").unlink(missing_ok=True)
         self.spawn(self.programs / "supervisord", "--nodaemon", "-c", self.folder / "supervisord.conf")
 
-    def ctl(self, *words, **more):
-        run(self.programs / "supervisorctl", "-c", self.folder / "supervisord.conf", *words, **more)
-
-    def show(self):
-        self.ctl("status", well=SHOWN)
-
-    def stop(self, name):
-        self.ctl("stop", name)
+    def control(self):
+        return self.programs / "supervisorctl", "-c", self.folder / "supervisord.conf"
 
     def end(self):
         self.finish(signal.SIGTERM)
 
 
 class Pm2(Peer):
-    name = "PM2"
+    name, shows = "PM2", ("list",)
     program = ROOT / "benches/peers/node_modules/.bin/pm2"
 
     @classmethod
@@ -204,9 +198,6 @@ class Pm2(Peer):
                  "cwd": str(self.folder)} for service in self.services]
         (self.folder / "ecosystem.json").write_text(json.dumps({"apps": apps}))
 
-    def pm2(self, *words):
-        return run(self.program, *words, env=self.env)
-
     def start(self):
         # The command waits for all of them; their reports say when they run.
         self.spawn(self.program, "start", self.folder / "ecosystem.json", env=self.env)
@@ -214,20 +205,17 @@ class Pm2(Peer):
     def pids(self):
         return [int((self.folder / "pm2/pm2.pid").read_text())]
 
-    def show(self):
-        self.pm2("list")
-
-    def stop(self, name):
-        self.pm2("stop", name)
+    def control(self):
+        return (self.program,)
 
     def end(self):
         self.child.kill()
         self.child.wait()
-        self.pm2("kill")
+        run(self.program, "kill", env=self.env)
 
 
 class Monit(Peer):
-    name, probes = "Monit", True
+    name, probes, shows = "Monit", True, ("summary",)
 
     @classmethod
     def installed(cls):
@@ -262,11 +250,8 @@ class Monit(Peer):
     def start(self):
         self.spawn("monit", "-I", "-c", self.rc)
 
-    def show(self):
-        run("monit", "-c", self.rc, "summary")
-
-    def stop(self, name):
-        run("monit", "-c", self.rc, "stop", name)
+    def control(self):
+        return "monit", "-c", self.rc
 
     def end(self):
         # Its services are not its children, and go on.
