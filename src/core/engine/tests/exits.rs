@@ -210,15 +210,17 @@ fn an_end_before_the_answer_to_its_start_is_that_of_the_stop_that_came_between()
 }
 
 #[test]
-fn the_end_of_a_run_that_was_never_ours_is_none_of_ours() {
-    let mut rig = Rig::new(plan([svc("web").with(|s| s.enabled = false)]));
-    rig.tell(Event::UnitExited {
-        service: id("web"),
-        invocation: InvocationId(7),
-        exit: exited(3),
-        external: true,
-    });
-    assert_eq!((rig.state("web"), &rig.view("web").last_exit), (Stopped, &None));
+fn the_end_of_a_run_that_is_not_the_one_we_know_is_none_of_ours() {
+    let resting = Rig::new(plan([svc("web").with(|s| s.enabled = false)]));
+    for (mut rig, state) in [(resting, Stopped), (Rig::running(svc("web")), Running)] {
+        rig.tell(Event::UnitExited {
+            service: id("web"),
+            invocation: InvocationId(7),
+            exit: exited(3),
+            external: true,
+        });
+        assert_eq!((rig.state("web"), &rig.view("web").last_exit), (state, &None));
+    }
 }
 
 #[test]
