@@ -18,6 +18,7 @@ mod folder;
 mod journal_gaps;
 mod logs;
 mod measuring;
+mod picture;
 mod probes;
 mod reload;
 mod setup;

@@ -19,27 +19,39 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     turns: Turns,
-    told: Option<Instant>,
+    lack_told: Option<Instant>,
     running: BTreeMap<Id, AbortHandle>,
 }
 
 impl Probes {
     /// Asks `service` when it is its turn. A probe of it that nobody counts on any more ends.
-    pub fn begin(&mut self, service: Id, critical: bool, probe: impl Future<Output = ()> + Send + 'static) {
+    ///
+    /// What asking takes, some KiB, is there from its turn on: a thousand may wait for theirs.
+    pub fn begin<P>(&mut self, service: Id, critical: bool, probe: impl FnOnce() -> P + Send + 'static)
+    where
+        P: Future<Output = ()> + Send + 'static,
+    {
         self.end(&service);
         let turns = self.turns.clone();
         let task = tokio::spawn(async move {
             let _turn = turns.take(critical).await;
-            probe.await;
+            Box::pin(probe()).await;
         });
         self.running.insert(service, task.abort_handle());
     }
 
+    /// The probe of a service told what it found, and is forgotten: a handle keeps all of a task's memory.
+    pub fn told(&mut self, service: &Id) {
+        if self.running.get(service).is_some_and(AbortHandle::is_finished) {
+            self.running.remove(service);
+        }
+    }
+
     /// One could not ask; `true` if that is to be told.
     pub fn lacks(&mut self) -> bool {
-        let tell = self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
+        let tell = self.lack_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN);
         if tell {
-            self.told = Some(Instant::now());
+            self.lack_told = Some(Instant::now());
         }
         tell
     }
@@ -183,7 +195,7 @@ mod tests {
         let (alive, mut ended) = mpsc::channel::<()>(1);
         for _ in 0..3 {
             let alive = alive.clone();
-            probes.begin(id.clone(), false, async move {
+            probes.begin(id.clone(), false, || async move {
                 let _alive = alive;
                 std::future::pending().await
             });
@@ -193,5 +205,19 @@ mod tests {
         assert_eq!(probes.turns.0.lock().unwrap().free, AT_ONCE - 1);
         probes.end(&id);
         assert_eq!(ended.recv().await, None, "all of them ended");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_probe_that_told_what_it_found() {
+        let mut probes = Probes::default();
+        let id = Id::new("web").unwrap();
+        let (tell, mut found) = mpsc::unbounded_channel();
+        probes.begin(id.clone(), false, || async move { tell.send(()).unwrap() });
+        found.recv().await.unwrap();
+        probes.told(&id);
+        assert!(probes.running.is_empty());
+        probes.begin(id.clone(), false, std::future::pending);
+        probes.told(&id);
+        assert!(!probes.running.is_empty(), "an earlier one's answer does not make a later one immortal");
     }
 }

@@ -14,6 +14,7 @@ use super::access::Access;
 use super::alerts::{self, Logs};
 use super::courier::Errand;
 use super::journal_gaps::{self, Gaps};
+use super::picture::{Picture, status_line};
 use super::probes::Probes;
 use super::signals::Signals;
 use super::{Input, clock, measuring, reload};
@@ -24,7 +25,7 @@ use crate::core::alert::AlertKind;
 use crate::core::event::{Event, InvocationId, OrderId, UnitSeen, Verb};
 use crate::core::plan::{Id, Limits, ServicePlan};
 use crate::core::sample::Sample;
-use crate::core::snapshot::{ServiceView, Snapshot, State};
+use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
 use crate::probe::{self, ProbeClient};
@@ -55,7 +56,7 @@ pub struct Loop {
     pub requests: mpsc::Receiver<Request>,
     pub inputs: mpsc::UnboundedReceiver<Input>,
     pub to_inputs: mpsc::UnboundedSender<Input>,
-    pub snapshot: watch::Sender<Arc<Snapshot>>,
+    pub picture: Picture,
     pub metrics_interval: watch::Sender<Duration>,
     pub pusher: Option<Pusher>,
     pub access: Access,
@@ -74,18 +75,11 @@ struct Inner {
     logs: Logs,
     client: ProbeClient,
     probes: Probes,
-    /// Runs that were measured since the last picture was published.
-    measured: BTreeMap<Id, InvocationId>,
-    /// There is something true to show: what systemd has, or that it cannot be asked. What an earlier daemon kept is
-    /// neither.
-    shown: bool,
     /// Told to systemd once the first picture is complete. Orders wait for it: until then nobody knows what runs.
     ready: bool,
     /// Limits are to be given again to what runs, after systemd came back.
     limits_due: bool,
     leave: Option<Leaving>,
-    /// The last line that systemd was told.
-    status: String,
 }
 
 /// The ends of the channels that [`Loop::new`] takes.
@@ -123,7 +117,7 @@ impl Loop {
             requests,
             inputs,
             to_inputs,
-            snapshot,
+            picture: Picture::new(snapshot),
             metrics_interval,
             pusher,
             access,
@@ -150,11 +144,12 @@ impl Loop {
                 Some(request) = self.requests.recv(), if self.state.ready => self.requested(request),
                 Some(input) = self.inputs.recv() => self.took_in(input),
                 () = sleep_until(deadline) => self.decide(Event::DeadlineReached),
+                () = sleep_until(self.picture.due()) => {}
                 received = signals.next() => self.signalled(received),
                 () = tick(alive.as_mut()) => notify::alive(),
             }
             self.drain();
-            self.publish();
+            self.show();
         }
         // The courier owes answers still; it ends after them.
         let Self { store, courier, state, .. } = self;
@@ -175,11 +170,21 @@ impl Loop {
         }
     }
 
+    fn show(&mut self) {
+        self.picture.show(&mut self.engine, &self.store, self.pusher.as_ref());
+    }
+
     /// One decision, and what follows from it.
     fn decide(&mut self, event: Event) {
         let now = clock::now();
+        let mut checks_alone =
+            matches!(event, Event::Probed { .. } | Event::Unprobed { .. } | Event::DeadlineReached);
         for action in self.engine.handle(now, event) {
+            checks_alone &= matches!(action, Action::Probe { .. });
             self.execute(action, now);
+        }
+        if !checks_alone {
+            self.picture.decided();
         }
     }
 
@@ -232,7 +237,7 @@ impl Loop {
     fn probe(&mut self, plan: Arc<ServicePlan>, invocation: InvocationId, pid: Option<u32>) {
         let (client, inputs) = (self.state.client.clone(), self.to_inputs.clone());
         let (service, critical) = (plan.id.clone(), plan.critical);
-        self.state.probes.begin(service.clone(), critical, async move {
+        self.state.probes.begin(service.clone(), critical, move || async move {
             let unit = service_unit(&service);
             let subject = probe::Subject { pid, unit: Some(&unit), helper: Path::new(probe::OWN_BINARY) };
             let input = match probe::run(&plan, subject, &client).await {
@@ -253,37 +258,6 @@ impl Loop {
         self.record(&entry, clock::now());
     }
 
-    fn publish(&mut self) {
-        if !self.state.shown {
-            return;
-        }
-        let mut next = self.engine.snapshot();
-        self.keep_measured(&next);
-        let before = self.snapshot.borrow().clone();
-        next.version = before.version + 1;
-        let mut changed = before.services.len() != next.services.len();
-        for (old, view) in side_by_side(&before, &next) {
-            if old.is_none_or(|old| !Arc::ptr_eq(old, view)) {
-                changed = true;
-                if old.is_none_or(|old| row_differs(old, view)) {
-                    self.store.show(view);
-                }
-            }
-        }
-        let same = before.leaving == next.leaving
-            && before.groups == next.groups
-            && before.own_alerts == next.own_alerts;
-        if !changed && same {
-            return;
-        }
-        let status = status_line(&next);
-        if status != self.state.status {
-            notify::status(&status);
-            self.state.status = status;
-        }
-        self.snapshot.send_replace(Arc::new(next));
-    }
-
     fn noticed(&mut self, notice: Notice) {
         match notice {
             Notice::StartFinished { service, op, result } => {
@@ -300,7 +274,7 @@ impl Loop {
             }
             Notice::Resynced { units } => self.resynced(units),
             Notice::Lost { reason } => {
-                self.state.shown = true;
+                self.picture.begin();
                 let message =
                     format!("the connection to systemd is lost ({reason}); services go on, connecting again");
                 self.record_own(EntryKind::SystemdConnection, Level::Warning, message.clone());
@@ -331,12 +305,11 @@ impl Loop {
         if std::mem::take(&mut self.state.limits_due) {
             self.apply_limits_again();
         }
-        self.state.shown = true;
+        self.picture.begin();
         if !std::mem::replace(&mut self.state.ready, true) {
-            self.publish();
-            // The server waits for the first picture, also where there is no service to be seen on it.
-            self.snapshot.send_modify(|_| {});
-            notify::ready(&status_line(&self.snapshot.borrow()));
+            self.show();
+            self.picture.tell();
+            notify::ready(&status_line(&self.picture.shown()));
         }
     }
 
@@ -392,7 +365,7 @@ impl Loop {
     ) {
         let (manager, store) = (self.manager.clone(), self.store.clone());
         // systemd finds it well to send SIGKILL to nobody.
-        let rest = self.snapshot.borrow().services.get(&service).filter(|view| view.pid.is_none()).cloned();
+        let rest = self.picture.shown().services.get(&service).filter(|view| view.pid.is_none()).cloned();
         if let Some(view) = rest {
             let why =
                 format!("{service} has no process to send it to: it is {} ({})", view.state, view.reason);
@@ -423,9 +396,11 @@ impl Loop {
     fn took_in(&mut self, input: Input) {
         match input {
             Input::Probed { service, invocation, report } => {
+                self.state.probes.told(&service);
                 self.decide(Event::Probed { service, invocation, report });
             }
             Input::Unprobed { service, invocation, lack } => {
+                self.state.probes.told(&service);
                 if self.state.probes.lacks() {
                     warn!("services cannot be checked, which counts as nothing: {lack}");
                 }
@@ -454,20 +429,8 @@ impl Loop {
 
     /// The engine first: what it took for the current runs is kept when its picture is taken.
     fn sampled(&mut self, samples: BTreeMap<Id, (InvocationId, Sample)>) {
-        self.state.measured.extend(samples.iter().map(|(id, of)| (id.clone(), of.0)));
+        self.picture.measured(samples.iter().map(|(id, of)| (id.clone(), of.0)));
         self.decide(Event::Sampled { samples });
-    }
-
-    /// The rows of what was measured since the last picture.
-    fn keep_measured(&mut self, snapshot: &Snapshot) {
-        if self.state.measured.is_empty() {
-            return;
-        }
-        let rows = measuring::rows(&std::mem::take(&mut self.state.measured), snapshot, clock::now().wall);
-        if let Some(pusher) = &self.pusher {
-            pusher.push(rows.iter().cloned());
-        }
-        self.store.measured(rows);
     }
 
     fn trouble(&mut self, trouble: &Trouble) {
@@ -490,7 +453,7 @@ impl Loop {
             return self.reload(reload::Asked { dry_run: false, origin: "SIGHUP".into(), answer: None });
         }
         let interrupt = received == SignalKind::interrupt();
-        let again = self.snapshot.borrow().leaving;
+        let again = self.picture.shown().leaving;
         match (interrupt || self.settings.stop_services_on_exit, again) {
             (true, false) => {
                 let origin = if interrupt { "SIGINT (Ctrl-C)" } else { "SIGTERM with stop_services_on_exit" };
@@ -552,7 +515,7 @@ impl Loop {
                 Err(problems)
             }
         };
-        notify::ready(&status_line(&self.snapshot.borrow()));
+        notify::ready(&status_line(&self.picture.shown()));
         if let Some(answer) = asked.answer {
             self.send(Errand::Reply(Box::new(move || drop(answer.send(result)))));
         }
@@ -628,38 +591,6 @@ pub(super) fn log(entry: &Entry) {
         (None, Level::Warning) => warn!("{message}"),
         (None, Level::Error) => error!("{message}"),
     }
-}
-
-/// Each service of `next`, with what it was in `before`. Both are sorted, and this is done for every burst of changes.
-fn side_by_side<'a>(
-    before: &'a Snapshot,
-    next: &'a Snapshot,
-) -> impl Iterator<Item = (Option<&'a Arc<ServiceView>>, &'a Arc<ServiceView>)> {
-    let mut olds = before.services.iter().peekable();
-    next.services.iter().map(move |(id, view)| {
-        while olds.next_if(|(old, _)| *old < id).is_some() {}
-        (olds.next_if(|(old, _)| *old == id).map(|(_, old)| old), view)
-    })
-}
-
-/// Whether `supervisor_services` has to tell something else. The answer of a probe is not in it, and is no reason to
-/// wake the disk; a round of measuring brings the uptime up to date.
-fn row_differs(old: &ServiceView, new: &ServiceView) -> bool {
-    let told = |view: &ServiceView| {
-        (view.state, view.pid, view.started_at, view.restart_count, view.last_restart, view.usage)
-    };
-    told(old) != told(new) || !Arc::ptr_eq(&old.plan, &new.plan)
-}
-
-/// For `systemctl status`: `12 running, 1 backoff of 13 services`.
-fn status_line(snapshot: &Snapshot) -> String {
-    let mut counts: BTreeMap<State, usize> = BTreeMap::new();
-    for view in snapshot.services.values() {
-        *counts.entry(view.state).or_default() += 1;
-    }
-    let parts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
-    let total = snapshot.services.len();
-    if parts.is_empty() { "no services".into() } else { format!("{} of {total} services", parts.join(", ")) }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
