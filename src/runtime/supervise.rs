@@ -177,6 +177,7 @@ impl Loop {
     /// One decision, and what follows from it.
     fn decide(&mut self, event: Event) {
         let now = clock::now();
+        let _whole = self.store.together();
         let mut checks_alone =
             matches!(event, Event::Probed { .. } | Event::Unprobed { .. } | Event::DeadlineReached);
         for action in self.engine.handle(now, event) {

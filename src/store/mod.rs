@@ -90,6 +90,17 @@ impl Drop for Last {
     }
 }
 
+/// See [`Store::together`].
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct Together(Arc<Shared>);
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        self.0.change(|queue| queue.held -= 1);
+    }
+}
+
 impl Store {
     /// Opens or creates the database and gives the records that it holds. Never fails: what goes wrong is told
     /// through `trouble` (on this thread until it returns, then on the writer's), and tried again. Blocks, for some
@@ -116,6 +127,13 @@ impl Store {
         }
         let open_alerts = loaded.open_alerts.into();
         (Self { _last: Arc::new(Last(shared.clone())), shared, path, open_alerts }, loaded.records)
+    }
+
+    /// What is handed in until this is dropped is written in one transaction: the state of a service and the event that
+    /// tells of it, also where the daemon is killed in between. Not to be held over anything that takes time.
+    pub fn together(&self) -> Together {
+        self.shared.change(|queue| queue.held += 1);
+        Together(Arc::clone(&self.shared))
     }
 
     /// Keeps `record` for the next daemon. Returns at once.

@@ -16,8 +16,6 @@ use crate::core::snapshot::ServiceView;
 pub(super) const MAX_EVENTS: usize = 10_000;
 /// So many alerts are kept at most; those that are over go first.
 const MAX_ALERTS: usize = 2_000;
-/// So many events go into one transaction, to keep it short for other programs.
-const BATCH_EVENTS: usize = 1_000;
 
 /// So many rows of metrics wait at most, some 4 MiB; the oldest go first, and no event ever for them.
 pub(super) const MAX_METRICS: usize = 30_000;
@@ -27,8 +25,6 @@ const BATCH_METRICS: usize = 1_000;
 /// An event as its row will be.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EventLine {
-    /// Counts everything handed in; set by [`Pending::event`].
-    pub seq: u64,
     pub service: Option<Id>,
     pub kind: String,
     pub at: Wall,
@@ -120,7 +116,7 @@ impl Pending {
     pub fn event(&mut self, line: EventLine) {
         self.handed += 1;
         self.recorded += 1;
-        self.events.push_back(EventLine { seq: self.handed, ..line });
+        self.events.push_back(line);
         self.bound();
     }
 
@@ -171,7 +167,7 @@ impl Pending {
         self.changed_alerts.extend(self.alerts.keys().cloned());
     }
 
-    /// The next transaction.
+    /// The next transaction. All of the events: a record is not to be on disk without those that led to it.
     pub fn take(&mut self) -> Batch {
         let services = std::mem::take(&mut self.dirty)
             .into_iter()
@@ -182,16 +178,15 @@ impl Pending {
                 Some((id, Kept { record, view }))
             })
             .collect();
-        let events: VecDeque<_> = self.events.drain(..self.events.len().min(BATCH_EVENTS)).collect();
         Batch {
             forgotten: std::mem::take(&mut self.forgotten),
             services,
             gap: self.gap.take(),
-            events,
+            events: std::mem::take(&mut self.events),
             alerts: self.take_alerts(),
             acknowledged: std::mem::take(&mut self.acknowledged),
             metrics: self.metrics.drain(..self.metrics.len().min(BATCH_METRICS)).collect(),
-            upto: self.events.front().map_or(self.handed, |next| next.seq - 1),
+            upto: self.handed,
         }
     }
 
@@ -266,7 +261,6 @@ mod tests {
 
     fn line(at: i64) -> EventLine {
         EventLine {
-            seq: 0,
             service: None,
             kind: "service_started".into(),
             at: Wall(at),
@@ -331,9 +325,8 @@ mod tests {
         }
         let batch = pending.take();
         assert_eq!(batch.gap, Some(Gap { count: 25, first: Wall(0), last: Wall(24) }));
-        assert_eq!(batch.events.len(), BATCH_EVENTS);
-        assert_eq!(batch.upto, (extra + BATCH_EVENTS) as u64, "the rest is not on disk with this batch");
-        for n in 0..BATCH_EVENTS {
+        assert_eq!((batch.events.len(), batch.upto), (MAX_EVENTS, (MAX_EVENTS + extra) as u64));
+        for n in 0..1_000 {
             pending.event(line((MAX_EVENTS + extra + n) as i64));
         }
         pending.give_back(batch);

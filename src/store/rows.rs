@@ -60,14 +60,13 @@ pub(super) fn line(entry: &Entry, at: Wall) -> EventLine {
     let details = serde_json::to_string(&entry.details).unwrap_or_default();
     let details =
         if details.len() > DETAILS { format!(r#"{{"omitted_bytes":{}}}"#, details.len()) } else { details };
-    EventLine { seq: 0, service: entry.service.clone(), kind: word(entry.kind), at, message, details }
+    EventLine { service: entry.service.clone(), kind: word(entry.kind), at, message, details }
 }
 
 /// The event that stands for those that were dropped.
 pub(super) fn gap(gap: &Gap, now: Wall) -> EventLine {
     let (first, last) = (stamp(gap.first), stamp(gap.last));
     EventLine {
-        seq: 0,
         service: None,
         kind: word(EntryKind::DatabaseTrouble),
         at: now,

@@ -705,3 +705,23 @@ fn what_is_older_than_its_days_goes_where_it_is_never_quiet() {
     let count = "SELECT count(*) FROM supervisor_metrics";
     until("only the young ones", || ask::<i64>(&path, count) == 0);
 }
+
+#[test]
+fn what_is_handed_in_together_is_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let store = Told::default().open(&path).0;
+    assert!(flush(&store));
+    let rows = Connection::open(&path).unwrap();
+    let events =
+        || -> u32 { rows.query_row("SELECT count(*) FROM supervisor_events", [], |row| row.get(0)).unwrap() };
+    let together = store.together();
+    store.event(&entry(Some("a"), EntryKind::ServiceStarted, "one"), Wall(1));
+    // Long enough for a writer that does not wait for the rest.
+    assert!(!runtime().block_on(store.flushed(Duration::from_millis(200))));
+    assert_eq!(events(), 0);
+    store.save(&id("a"), record(1));
+    drop(together);
+    assert!(flush(&store));
+    assert_eq!(events(), 1);
+}

@@ -44,12 +44,21 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub pending: Pending,
+    /// Somebody hands in what is to be one transaction, and is not done yet.
+    pub held: usize,
     /// A reader met damage: look at the file.
     pub suspect: bool,
     /// How long metrics and events are kept; `None` for ever.
     pub retain: Option<Duration>,
     /// Write what is there and end, trying no longer than this.
     pub closing: Option<Instant>,
+}
+
+impl Queue {
+    /// There is something to write, and it is whole.
+    fn is_due(&self) -> bool {
+        self.held == 0 && !self.pending.is_empty()
+    }
 }
 
 /// How far the thread is.
@@ -68,7 +77,7 @@ pub(super) struct Progress {
 impl Shared {
     pub fn new(pending: Pending, troubled: bool) -> Self {
         Self {
-            queue: Mutex::new(Queue { pending, suspect: false, retain: None, closing: None }),
+            queue: Mutex::new(Queue { pending, held: 0, suspect: false, retain: None, closing: None }),
             wake: Condvar::new(),
             progress: watch::Sender::new(Progress { troubled, ..Progress::default() }),
             changes: watch::Sender::new(Changes::default()),
@@ -81,9 +90,19 @@ impl Shared {
 
     /// Changes the queue and lets the thread know.
     pub fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
-        let done = change(&mut self.lock());
-        self.wake.notify_one();
+        let mut queue = self.lock();
+        let done = change(&mut queue);
+        if queue.held == 0 {
+            self.wake.notify_one();
+        }
         done
+    }
+
+    /// The next transaction: all that is handed in together, or nothing of it.
+    fn take(&self) -> Batch {
+        let held = |queue: &mut Queue| queue.held > 0;
+        let mut queue = self.wake.wait_while(self.lock(), held).unwrap_or_else(PoisonError::into_inner);
+        queue.pending.take()
     }
 
     /// Wakes those who follow what is in `batch`, and nobody else.
@@ -170,7 +189,7 @@ impl Writer {
             let delay = if closing(&self.shared.lock()) { BUSY_RETRY } else { failing.delay };
             return self.shared.sleep(delay, |queue| closing(queue) && delay > BUSY_RETRY);
         }
-        let work = |queue: &Queue| closing(queue) || queue.suspect || !queue.pending.is_empty();
+        let work = |queue: &Queue| closing(queue) || queue.suspect || queue.is_due();
         if self.unmerged {
             self.shared.sleep(QUIET, work);
             let due = !work(&self.shared.lock()) || self.db.as_ref().is_some_and(Database::log_is_large);
@@ -249,7 +268,7 @@ impl Writer {
 
     fn write(&mut self) -> Result<(), StoreError> {
         let Some(db) = &mut self.db else { return Ok(()) };
-        let batch = self.shared.lock().pending.take();
+        let batch = self.shared.take();
         match db.write(&batch, now()) {
             Ok(refused) => {
                 self.unmerged = true;

@@ -32,10 +32,15 @@ TWICE = 99
 STAY = "exec sleep 1000000"
 # Without those that come and go all the time.
 LAST_WORDS = f"journalctl --no-pager -o short-precise -u {UNIT} | grep -vE '(crash|leak)-[0-9]' | tail -n 100"
+WORDS_ABOUT = f"journalctl --no-pager -o short-precise -u {UNIT} | grep -E 'supervisor-{{0}}[.]service|{{0}}: ' | tail -n 40"
 
 
 class Violation(Exception):
-    pass
+    """With what is known of it."""
+
+    def __init__(self, what, evidence=""):
+        super().__init__(what)
+        self.evidence = evidence
 
 
 def sh(command, check=True):
@@ -240,8 +245,10 @@ LimitNOFILE=4096
             if name is None or "to" not in details or kind == "health_changed":
                 continue
             if name in last and last[name] != details.get("from"):
+                told = [event for event in events if event[1] == name and event[0] <= number][-20:]
                 raise Violation(f"{name}: event {number} ({kind}) goes from {details.get('from')}, "
-                                f"and the one before ended in {last[name]}, after {fault}")
+                                f"and the one before ended in {last[name]}, after {fault}",
+                                "\n".join(map(str, told)) + "\n" + sh(WORDS_ABOUT.format(name), check=False))
             last[name] = details["to"]
 
     def check_size(self, fault):
@@ -539,7 +546,8 @@ def main():
     try:
         campaign.run(given.steps, given.only)
     except Violation as violation:
-        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{sh(LAST_WORDS, check=False)}")
+        words = sh(LAST_WORDS, check=False)
+        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{violation.evidence}\n{words}")
     finally:
         campaign.end()
         shutil.rmtree(folder)
