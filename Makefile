@@ -152,7 +152,7 @@ test-vm: debs-again
 SEED = $(shell date +%s)
 STEPS := 60
 faults:
-	@scripts/packages cc systemd dbus python3
+	@scripts/packages cc systemd dbus python3 faketime
 	cargo build --locked --bins
 	$(SANDBOX) -- python3 -u tests/faults/campaign.py --seed $(SEED) --steps $(STEPS) $(CURDIR)/target/debug/process-supervisor
 

@@ -7,6 +7,7 @@ kernel, never of the supervisor. The same seed gives the same faults in the same
 """
 
 import argparse
+import glob
 import http.client
 import json
 import os
@@ -62,12 +63,22 @@ def until(what, probe, limit=SOON):
         time.sleep(0.1)
 
 
+def clock_library():
+    places = ("/usr/lib/*/faketime", "/usr/lib*/faketime")
+    found = [file for place in places for file in glob.glob(f"{place}/libfaketimeMT.so.1")]
+    if not found:
+        raise Violation("the package faketime is needed, for clocks that step")
+    return found[0]
+
+
 class Campaign:
     def __init__(self, folder, program, seed):
         self.folder, self.program = folder, program
         self.chance = random.Random(seed)
         self.state, self.runtime = folder / "state", folder / "runtime"
         self.config = folder / "supervisor_config.json"
+        # What the supervisor takes for the time: a difference to the machine's, which is not for a test to set.
+        self.clock = folder / "clock"
         self.services = self.plan()
         self.pids = {}
         self.most = {"rss": 0, "descriptors": 0, "threads": 0, "answer": 0.0}
@@ -121,11 +132,14 @@ class Campaign:
     def begin(self):
         sh(f"mount -t tmpfs -o size=64m tmpfs {self.state}")
         self.write_config()
+        self.set_clock("+0")
         Path("/run/systemd/system", UNIT).write_text(f"""[Unit]
 StartLimitIntervalSec=0
 [Service]
 Type=notify
 Environment=STATE_DIRECTORY={self.state} RUNTIME_DIRECTORY={self.runtime}
+Environment=LD_PRELOAD={clock_library()} FAKETIME_TIMESTAMP_FILE={self.clock}
+Environment=FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
 ExecStart={self.program} --config {self.config}
 Restart=always
 RestartSec=200ms
@@ -489,6 +503,30 @@ LimitNOFILE=4096
         sh(f"prlimit --pid {pid} --nofile=4096:4096", check=False)
         return touched
 
+    def take_memory(self):
+        """The kernel ends the supervisor for want of it, and each one that is started, until there is enough again."""
+        def restarts():
+            return int(sh(f"systemctl show -P NRestarts {UNIT}"))
+        sh(f"systemctl set-property --runtime {UNIT} MemoryMax=2M")
+        self.kill_supervisor()
+        enough = restarts() + self.chance.randint(2, 5)
+        try:
+            until("the kernel ends it as it starts", lambda: restarts() >= enough)
+        finally:
+            sh(f"systemctl set-property --runtime {UNIT} MemoryMax=infinity")
+
+    def set_clock(self, difference):
+        new = self.clock.with_suffix(".new")
+        new.write_text(f"{difference}\n")
+        new.rename(self.clock)
+
+    def step_clock(self):
+        touched = self.kill_services()
+        for _ in range(self.chance.randint(1, 3)):
+            self.set_clock(self.chance.choice(("-1d", "+1d", "-10m", "+90", "+0")))
+            self.pause()
+        return touched
+
     def deny_threads(self):
         """No thread and no process more for the supervisor; what it has goes on."""
         sh(f"systemctl set-property --runtime {UNIT} TasksMax=1")
@@ -508,7 +546,7 @@ LimitNOFILE=4096
         self.forget_history()
 
     def run(self, steps, only):
-        faults = FAULTS if only is None else [fault for fault in FAULTS if fault.__name__ == only]
+        faults = [fault for fault in FAULTS if only is None or fault.__name__ in only]
         self.begin()
         for step in range(1, steps + 1):
             fault = self.chance.choice(faults)
@@ -529,7 +567,7 @@ FAULTS = [
     Campaign.fill_disk, Campaign.forbid_writing, Campaign.lock_database, Campaign.spoil_database,
     Campaign.delete_database, Campaign.delete_database_below_it, Campaign.delete_socket,
     Campaign.delete_runtime_folder, Campaign.bad_config, Campaign.change_config, Campaign.press_host,
-    Campaign.starve_supervisor, Campaign.deny_threads,
+    Campaign.starve_supervisor, Campaign.deny_threads, Campaign.take_memory, Campaign.step_clock,
 ]
 
 
@@ -537,7 +575,8 @@ def main():
     words = argparse.ArgumentParser()
     words.add_argument("--seed", type=int, required=True)
     words.add_argument("--steps", type=int, required=True)
-    words.add_argument("--only", choices=[fault.__name__ for fault in FAULTS], help="this fault alone")
+    words.add_argument("--only", action="append", choices=[fault.__name__ for fault in FAULTS],
+                       help="this fault alone, or these")
     words.add_argument("program")
     given = words.parse_args()
     print(f"seed {given.seed}, {given.steps} steps", flush=True)
