@@ -102,6 +102,7 @@ impl Daemon {
         let child = Command::new(daemon)
             .arg("--config")
             .arg(config)
+            .env("MALLOC_ARENA_MAX", "1") // as its unit does
             .env("RUNTIME_DIRECTORY", folder.path().join("runtime"))
             .env("STATE_DIRECTORY", folder.path().join("state"))
             .stdin(Stdio::null())

@@ -103,7 +103,9 @@ class ProcessSupervisor(Peer):
         (self.folder / "config.json").write_text(json.dumps({"supervisor": {"listen": []}, "services": services}))
 
     def start(self):
-        env = dict(os.environ, STATE_DIRECTORY=f"{self.folder}/state", RUNTIME_DIRECTORY=f"{self.folder}/runtime")
+        # As its unit sets it.
+        env = dict(os.environ, MALLOC_ARENA_MAX="1", STATE_DIRECTORY=f"{self.folder}/state",
+                   RUNTIME_DIRECTORY=f"{self.folder}/runtime")
         self.spawn(self.program, "--config", self.folder / "config.json", env=env)
 
     def control(self):

@@ -29,6 +29,8 @@ const SECOND: u64 = 1_000_000;
 /// Where the folders come from, and what is logged; not secret.
 const PASSED_ON: [&str; 5] =
     ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "RUST_LOG"];
+/// As the installed unit has it: a heap for each of a few threads would be resident memory.
+const ONE_HEAP: &str = "MALLOC_ARENA_MAX=1";
 
 /// Starts the daemon in the background as [`OWN_UNIT`] and returns when it is ready. Where the unit is installed, that
 /// one is started, as its file says; else a transient one of `exe` (absolute) with `args` is made.
@@ -106,10 +108,8 @@ async fn make_job(link: &Link, scope: Scope, exe: &Path, args: &[String]) -> Res
     }
     // It is no error if there is nothing to reset.
     let _ = link.manager.reset_failed_unit(OWN_UNIT).await;
-    let environment: Vec<String> = PASSED_ON
-        .iter()
-        .filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}")))
-        .collect();
+    let passed_on = PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    let environment: Vec<String> = passed_on.chain([ONE_HEAP.into()]).collect();
     let properties = properties(scope, exe, args, environment);
     let mut tries = 0;
     loop {
@@ -135,9 +135,7 @@ fn properties(scope: Scope, exe: &Path, args: &[String], environment: Vec<String
     set("Type", "notify".into());
     set("NotifyAccess", "main".into());
     set("ExecStart", vec![(exe, argv, false)].into());
-    if !environment.is_empty() {
-        set("Environment", environment.into());
-    }
+    set("Environment", environment.into());
     set("Restart", "on-failure".into());
     set("RestartUSec", SECOND.into());
     // It holds everything else up: systemd does not stop trying.
