@@ -107,6 +107,77 @@ fn every_kept_state_against_everything_seen() {
 }
 
 #[test]
+fn what_is_found_up_is_told_as_what_it_is() {
+    use Want::{StoppedByHand, Up};
+    let (found, outside, stop) = ("found running (pid", "started outside the supervisor", "sent SIGTERM");
+    let table = [
+        (Running, Up, Some(RUN), RUN, found),
+        (Running, Up, Some(RUN), OTHER, outside),
+        (Running, StoppedByHand, Some(RUN), RUN, stop),
+        (Starting, Up, Some(RUN), OTHER, outside),
+        (Starting, Up, None, OTHER, found), // nobody heard the answer to its start
+        (Starting, StoppedByHand, Some(RUN), RUN, stop),
+        (Starting, StoppedByHand, None, OTHER, stop),
+        (Stopped, Up, Some(RUN), OTHER, found),
+        (Stopped, StoppedByHand, Some(RUN), OTHER, outside),
+        (Fatal, Up, Some(RUN), OTHER, outside),
+    ];
+    for (state, want, known, run, told) in table {
+        let record = Record { invocation: known.map(InvocationId), ..kept(state, want) };
+        let (mut rig, _) = back(svc("web"), record, unit(Active, run, &svc("web")));
+        let (lines, case) = (rig.lines(), format!("{state}, {want:?}, run {known:?}, unit {run}"));
+        assert!(lines[0].contains(told), "{case}: {lines:?}");
+        assert!(
+            told == found || !lines.iter().any(|line| line.contains("left as it is")),
+            "{case}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn a_unit_found_on_its_way_down_is_started_again_where_it_is_wanted() {
+    for (state, want, then) in [
+        (Stopped, Want::Up, Starting),
+        (Stopped, Want::StoppedByHand, Stopped),
+        (Starting, Want::StoppedByHand, Stopped),
+    ] {
+        let record = Record { invocation: None, started: None, ..kept(state, want) };
+        let (mut rig, done) = back(svc("web"), record, unit(Deactivating, 0, &svc("web")));
+        assert_eq!(done, ["stop web"], "{state}, {want:?}");
+        rig.stop_answer("web", Ok(()));
+        assert_eq!(rig.state("web"), then, "{state}, {want:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_still_awaited_is_waited_for_unless_the_unit_is_up() {
+    // A unit that is up needs no answer; what is of the run before does.
+    for (activity, run, then) in
+        [(Active, OTHER, false), (Active, RUN, true), (Activating, OTHER, true), (Gone, 0, true)]
+    {
+        let mut rig = Rig::running(svc("web"));
+        rig.tell(Event::UnitExited {
+            service: id("web"),
+            invocation: rig.run("web"),
+            exit: exited(1),
+            external: false,
+        });
+        let ended = rig.run("web").0;
+        rig.pass(10.0);
+        assert_eq!(rig.state("web"), Starting);
+        let run = if run == RUN { ended } else { run };
+        rig.resync([("web", unit(activity, run, &svc("web")))]);
+        assert_eq!(rig.engine.services["web"].op.is_some(), then, "unit {activity:?} run {run}");
+    }
+    // Nor is a unit up that is to be stopped: the stop is what is awaited.
+    let mut rig = Rig::running(svc("web"));
+    rig.stop("web");
+    let run = rig.run("web").0;
+    rig.resync([("web", unit(Active, run, &svc("web")))]);
+    assert!(rig.engine.services["web"].op.is_some());
+}
+
+#[test]
 fn a_start_whose_answer_nobody_heard() {
     #[rustfmt::skip]
     let table: &[(Want, Activity, u128, State, &[&str])] = &[
@@ -215,6 +286,16 @@ fn what_ended_while_nobody_was_there_is_dealt_with_now() {
 
     let (rig, _) = back(web.clone(), kept(Running, Want::Up), unit(Inactive, RUN, &web));
     assert_eq!((rig.state("web"), rig.want("web")), (Stopped, Want::Completed));
+}
+
+#[test]
+fn how_a_stop_ended_that_nobody_saw_is_noted_once() {
+    let stopping = || kept(Stopping, Want::StoppedByHand);
+    let (mut rig, _) = back(svc("web"), stopping(), unit(UnitFailed, RUN, &svc("web")));
+    assert_eq!(rig.view("web").last_exit.as_ref().map(|(exit, _)| exit), Some(&exited(1)));
+    let noted = Record { ended: Some(InvocationId(RUN)), ..stopping() };
+    let (mut rig, _) = back(svc("web"), noted, unit(UnitFailed, RUN, &svc("web")));
+    assert_eq!(rig.view("web").last_exit, None, "the last daemon noted what it was");
 }
 
 #[test]
@@ -347,6 +428,29 @@ fn a_left_over_unit_that_does_not_end_holds_the_shutdown_for_a_while_only() {
 }
 
 #[test]
+fn a_left_over_unit_is_forgotten_when_it_ended_and_asked_again_when_it_did_not() {
+    let mut rig = Rig::before_resync(BOOT, plan([]), BTreeMap::new());
+    rig.resync([("old", unit(Active, RUN, &svc("old")))]);
+    rig.lines();
+    assert_eq!(rig.stop_answer("old", Err("busy")), NOTHING);
+    assert_eq!(rig.pass(5.0), ["kill old"]);
+    assert_eq!(rig.stop_answer("old", Err("busy")), NOTHING);
+    assert_eq!(rig.pass(5.0), ["kill old"]);
+    assert_eq!(rig.lines(), NOTHING, "it is told when that is the end of it");
+    assert_eq!(rig.stop_answer("old", Err("busy")), NOTHING);
+    assert_eq!(
+        rig.lines(),
+        ["old: its left-over unit could not be stopped: busy; tried again when the supervisor starts"]
+    );
+    assert_eq!(rig.pass(300.0), NOTHING);
+
+    let mut rig = Rig::before_resync(BOOT, plan([]), BTreeMap::new());
+    rig.resync([("old", unit(Active, RUN, &svc("old")))]);
+    assert_eq!(rig.stop_answer("old", Ok(())), ["release old", "forget old"]);
+    assert_eq!(rig.pass(300.0), NOTHING);
+}
+
+#[test]
 fn after_an_outage_only_what_changed_is_touched() {
     let mut rig = Rig::new(plan([svc("a").tcp(), svc("b"), svc("c"), svc("d").tcp()]));
     rig.up("a");
@@ -383,8 +487,11 @@ fn started_and_restarted_outside() {
     );
     rig.pass(1.0);
     assert_eq!(rig.state("web"), Running);
+    rig.lines();
     assert_eq!(rig.appeared("web", OTHER), NOTHING, "only another main process");
+    assert_eq!(rig.pass(5.0), NOTHING);
     assert_eq!(rig.state("web"), Running);
+    assert_eq!(rig.lines(), NOTHING);
 }
 
 #[test]
@@ -397,6 +504,17 @@ fn started_outside_during_a_stop_of_ours() {
     rig.stop_answer("web", Ok(()));
     assert_eq!((rig.state("web"), rig.want("web")), (Starting, Want::Up), "the truth is that it runs");
     assert_eq!(rig.answer(order).map(|(done, _)| done), Some(true));
+
+    // An outage in between: what systemd shows then is what counts.
+    for (seen, then) in [(OTHER, Starting), (OTHER + 1, Stopped)] {
+        let mut rig = Rig::running(svc("web"));
+        rig.stop("web");
+        rig.exits("web", killed(15, ExitResult::Success));
+        rig.appeared("web", OTHER);
+        rig.resync([("web", unit(Active, seen, &svc("web")))]);
+        rig.stop_answer("web", Ok(()));
+        assert_eq!(rig.state("web"), then);
+    }
 
     let mut rig = Rig::running(svc("web"));
     rig.stop("web");
@@ -440,7 +558,9 @@ fn started_outside_while_everything_is_being_stopped() {
     rig.started("b");
     rig.shutdown();
     rig.stopped("a");
+    rig.lines();
     assert_eq!(rig.appeared("a", OTHER), ["stop a"]);
+    assert!(rig.lines()[0].ends_with("to be stopped in its turn"));
     rig.stopped("b");
     assert_eq!(rig.stopped("a"), ["leave"]);
 }
