@@ -26,6 +26,42 @@ fn a_stop_ends_with_the_unit_and_stays() {
 }
 
 #[test]
+fn the_answer_to_another_order_ends_no_stop() {
+    let mut rig = Rig::running(svc("web"));
+    rig.stop("web");
+    let other = OpId(rig.stops[&id("web")].0 - 1);
+    rig.tell(Event::StopFinished { service: id("web"), op: other, result: Ok(()) });
+    assert_eq!(rig.state("web"), Stopping);
+    rig.stopped("web");
+    assert_eq!(rig.state("web"), Stopped);
+}
+
+#[test]
+fn a_stop_by_hand_outdoes_what_a_stop_was_for() {
+    let restart = |rig: &mut Rig| drop(rig.restart("web"));
+    let fall_ill = |rig: &mut Rig| {
+        rig.pass(30.0);
+        rig.probed("web", false);
+    };
+    for begin in [&restart as &dyn Fn(&mut Rig), &fall_ill] {
+        let mut rig = Rig::running(svc("web").tcp().with(|s| s.health.failure_threshold = 1));
+        begin(&mut rig);
+        assert_eq!(rig.state("web"), Stopping);
+        rig.stop("web");
+        assert_eq!(rig.stopped("web"), NOTHING);
+        assert_eq!(rig.state("web"), Stopped);
+        assert!(rig.lines().pop().unwrap().ends_with("; stays down until it is started"));
+        assert_eq!(rig.pass(3600.0), NOTHING);
+    }
+    let mut rig = Rig::running(svc("web"));
+    restart(&mut rig);
+    assert_eq!(rig.stopped("web"), ["start web"]);
+    let lines = rig.lines();
+    let stopped = lines.iter().find(|line| line.contains("stopping -> stopped")).unwrap();
+    assert!(stopped.ends_with("; to be started again"), "{stopped}");
+}
+
+#[test]
 fn the_words_of_the_signals() {
     for (graceful, signal, words) in [
         (true, 2, "sent SIGINT, SIGKILL after 30 s"),
@@ -52,7 +88,12 @@ fn shutdown_stops_dependents_first_then_leaves_once() {
     for name in ["db", "cron", "web"] {
         rig.up(name);
     }
+    rig.lines();
     assert_eq!(rig.shutdown(), ["stop cron", "stop web"]);
+    for (line, name) in rig.lines()[1..].iter().zip(["cron", "web"]) {
+        let why = "the supervisor stops everything; sent SIGTERM, SIGKILL after 30 s";
+        assert_eq!(*line, format!("{name}: running -> stopping: {why}"));
+    }
     let late = rig.start("db");
     assert_eq!(rig.answer(late), Some((false, "db: not done: the supervisor is stopping everything")));
     assert_eq!(rig.stopped("cron"), NOTHING);
