@@ -303,7 +303,7 @@ impl Engine {
         }
         if service.invocation == Some(run) {
             service.pid = pid;
-            if service.state == State::Starting && service.op.is_none() {
+            if service.state == State::Starting {
                 // A unit that was adopted on its way up is up now.
                 self.await_readiness(id, |s| s.plan.exec.service_type == ServiceType::Notify);
             }

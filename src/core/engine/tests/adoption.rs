@@ -144,6 +144,8 @@ fn a_unit_found_on_its_way_down_is_started_again_where_it_is_wanted() {
         let record = Record { invocation: None, started: None, ..kept(state, want) };
         let (mut rig, done) = back(svc("web"), record, unit(Deactivating, 0, &svc("web")));
         assert_eq!(done, ["stop web"], "{state}, {want:?}");
+        let told = rig.lines()[0].ends_with(", then a start");
+        assert_eq!(told, want == Want::Up, "{state}, {want:?}");
         rig.stop_answer("web", Ok(()));
         assert_eq!(rig.state("web"), then, "{state}, {want:?}");
     }
@@ -549,6 +551,12 @@ fn what_appeared_and_ended_during_an_outage_is_not_taken_for_running() {
     rig.resync([("web", unit(UnitFailed, RUN, &svc("web")))]);
     rig.start_answer("web", Err(unreachable()));
     assert_eq!((rig.state("web"), rig.attempt("web")), (Backoff, 1), "how it ended counts");
+
+    let mut rig = Rig::new(plan([svc("web")]));
+    rig.appeared("web", RUN);
+    rig.resync([("web", unit(UnitFailed, OTHER, &svc("web")))]);
+    rig.start_answer("web", Err(unreachable()));
+    assert_eq!(rig.attempt("web"), 0, "of another run, it says nothing");
 }
 
 #[test]

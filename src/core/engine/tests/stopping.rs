@@ -52,6 +52,12 @@ fn a_stop_by_hand_outdoes_what_a_stop_was_for() {
         assert_eq!(rig.state("web"), Stopped);
         assert!(rig.lines().pop().unwrap().ends_with("; stays down until it is started"));
         assert_eq!(rig.pass(3600.0), NOTHING);
+
+        let mut rig = Rig::running(svc("web").tcp().with(|s| s.health.failure_threshold = 1));
+        begin(&mut rig);
+        rig.shutdown();
+        assert_eq!(rig.stopped("web"), ["leave"], "so does the end of everything");
+        assert_eq!((rig.state("web"), rig.attempt("web")), (Stopped, 0));
     }
     let mut rig = Rig::running(svc("web"));
     restart(&mut rig);
