@@ -29,22 +29,19 @@ impl Engine {
         self.sort();
         let groups_changed =
             old.groups != self.plan.groups || old.max_concurrent_starts != self.plan.max_concurrent_starts;
-        let nothing = gone.is_empty() && added.is_empty() && changed.is_empty() && !groups_changed;
-        let count = |n: usize, what| format!("{n} {what}");
+        let mut what = if gone.is_empty() && added.is_empty() && changed.is_empty() {
+            "no service changed".into()
+        } else {
+            format!("{} added, {} removed, {} changed", added.len(), gone.len(), changed.len())
+        };
+        if groups_changed {
+            what += "; groups or max_concurrent_starts changed";
+        }
         self.out.push(Action::Record(Entry {
             service: None,
             kind: EntryKind::ConfigReloaded,
             level: Level::Info,
-            message: if nothing {
-                format!("configuration read again, asked for by {origin}; no service changed")
-            } else {
-                let parts = [
-                    count(added.len(), "added"),
-                    count(gone.len(), "removed"),
-                    count(changed.len(), "changed"),
-                ];
-                format!("configuration read again, asked for by {origin}; {}", parts.join(", "))
-            },
+            message: format!("configuration read again, asked for by {origin}; {what}"),
             details: BTreeMap::new(),
         }));
         for id in gone {

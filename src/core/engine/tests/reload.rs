@@ -43,6 +43,21 @@ fn only_what_changed_is_touched() {
 }
 
 #[test]
+fn what_is_of_no_service_is_told_too() {
+    let now = || plan([svc("web")]);
+    let more = Plan { max_concurrent_starts: std::num::NonZeroUsize::new(3), ..now() };
+    let grouped = Plan { groups: [(id("shop"), GroupPlan { limits: Limits::default() })].into(), ..now() };
+    let did = "; groups or max_concurrent_starts changed";
+    for (new, told) in [(now(), ""), (more, did), (grouped, did)] {
+        let mut rig = Rig::running(svc("web"));
+        rig.lines();
+        assert_eq!(rig.reload(new), NOTHING);
+        let line = format!("configuration read again, asked for by alice; no service changed{told}");
+        assert_eq!(rig.lines(), [line]);
+    }
+}
+
+#[test]
 fn added_and_removed() {
     let mut rig = Rig::new(plan([svc("db"), svc("web").needs("db"), svc("down").disabled()]));
     rig.up("db");
