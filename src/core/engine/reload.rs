@@ -99,9 +99,6 @@ impl Engine {
                 if service.start_due {
                     "enabled in the configuration".clone_into(&mut service.reason);
                 }
-                if service.state == State::Stopping {
-                    service.after_stop = AfterStop::Start;
-                }
             }
             _ => {}
         }

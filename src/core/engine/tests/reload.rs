@@ -146,7 +146,9 @@ fn another_program_is_another_chance() {
         let mut rig = Rig::running(svc("web").retries(retries));
         rig.exits("web", exited(1));
         rig.lines();
-        assert_eq!(rig.reload(plan([svc("web").retries(retries)])), NOTHING);
+        let renamed = svc("web").retries(retries).with(|s| s.name = "Web".into());
+        assert_eq!(rig.reload(plan([renamed])), NOTHING);
+        assert_eq!(rig.attempt("web"), retries, "another name mends nothing");
         assert_eq!(rig.reload(plan([svc("web").retries(retries).args("-v")])), ["start web"]);
         let line = rig.lines().pop().unwrap();
         assert!(line.ends_with("-> starting: its configuration changed; ready after 1 s"), "{line}");
