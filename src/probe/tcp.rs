@@ -7,12 +7,18 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::sync::Semaphore;
 
 use super::Finding;
 
 /// Of one name; more are not tried.
 const MAX_ADDRESSES: usize = 16;
+
+/// Names that are looked up at once. A resolver that hangs keeps a thread for each of them for half a minute, long after
+/// the probe gave up; history, measuring and reload want threads of the same pool.
+const LOOKUPS: usize = 64;
+static LOOKUPS_LEFT: Semaphore = Semaphore::const_new(LOOKUPS);
 
 /// For messages.
 pub(super) fn shown(host: &str, port: Option<u16>) -> String {
@@ -66,9 +72,10 @@ pub(super) async fn local(path: &Path) -> io::Result<UnixStream> {
 /// reset: probes leave no socket behind in TIME_WAIT.
 pub(super) async fn remote(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let addresses: Vec<SocketAddr> = match loopback(host) {
-        Some(both) => both.map(|address| (address, port).into()).to_vec(),
-        None => tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect(),
+    let addresses = match (loopback(host), host.parse::<IpAddr>()) {
+        (Some(both), _) => both.map(|address| (address, port).into()).to_vec(),
+        (None, Ok(address)) => vec![(address, port).into()],
+        (None, Err(_)) => resolve(&LOOKUPS_LEFT, host.into(), port).await?,
     };
     let mut tries: FuturesUnordered<_> = addresses.into_iter().map(TcpStream::connect).collect();
     let mut failure = io::Error::other("the name has no address");
@@ -89,9 +96,23 @@ pub(super) async fn remote(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(failure)
 }
 
+/// The addresses of a name. The lookup goes on where this is dropped, and counts until it ends.
+async fn resolve(left: &'static Semaphore, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let hangs = |_| {
+        io::Error::other(format!("the resolver of this host has not answered {LOOKUPS} earlier lookups yet"))
+    };
+    let lookup = left.try_acquire().map_err(hangs)?;
+    let task = tokio::spawn(async move {
+        let _counts = lookup;
+        lookup_host((host, port)).await.map(|found| found.take(MAX_ADDRESSES).collect())
+    });
+    task.await.map_err(io::Error::other)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, UnixListener};
 
@@ -148,5 +169,20 @@ mod tests {
         assert_eq!(shown("localhost", Some(80)), "localhost:80");
         assert_eq!(shown("::1", Some(80)), "[::1]:80");
         assert_eq!(shown("unix:/run/a", None), "unix:/run/a");
+    }
+
+    #[tokio::test]
+    async fn lookups_are_bounded_and_count_until_they_end() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        let held = ONE.try_acquire().unwrap();
+        let error = resolve(&ONE, "localhost".into(), 1).await.unwrap_err();
+        assert!(error.to_string().contains("has not answered 64 earlier lookups"), "{error}");
+        drop(held);
+        let given_up = resolve(&ONE, "localhost".into(), 1).now_or_never();
+        assert!(given_up.is_none());
+        assert_eq!(ONE.available_permits(), 0, "its thread is still at it");
+        drop(ONE.acquire().await.unwrap());
+        let found = resolve(&ONE, "localhost".into(), 1).await.unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback()) && !found.is_empty());
     }
 }

@@ -104,6 +104,11 @@ fn enabled_on_and_off() {
     rig.stopped("web");
     rig.reload(off());
     assert_eq!(rig.reload(on()), NOTHING);
+    // One that is off and changes otherwise is not turned off again.
+    let mut rig = Rig::new(off());
+    rig.lines();
+    assert_eq!(rig.reload(plan([svc("web").disabled().with(|s| s.priority = 3)])), NOTHING);
+    assert_eq!(rig.lines(), ["configuration read again, asked for by alice; 0 added, 0 removed, 1 changed"]);
     // One that a person started although it is disabled goes on.
     let mut rig = Rig::new(off());
     rig.start("web");
