@@ -282,6 +282,14 @@ fn a_start_that_is_seen_to_have_worked_needs_no_answer() {
 }
 
 #[test]
+fn a_start_that_failed_did_so_whatever_was_seen_of_its_unit() {
+    let mut rig = Rig::new(plan([svc("web")]));
+    rig.appeared("web", 7);
+    rig.start_answer("web", Err(failure("no such file")));
+    assert_eq!((rig.state("web"), rig.attempt("web")), (State::Backoff, 1));
+}
+
+#[test]
 fn what_systemd_tells_of_a_start_counts_when_its_answer_is_lost() {
     let mut rig = Rig::new(plan([svc("web")]));
     rig.appeared("web", 7);
