@@ -38,7 +38,9 @@ fn the_answer_to_another_order_ends_no_stop() {
 
 #[test]
 fn a_stop_by_hand_outdoes_what_a_stop_was_for() {
-    let restart = |rig: &mut Rig| drop(rig.restart("web"));
+    let restart = |rig: &mut Rig| {
+        rig.restart("web");
+    };
     let fall_ill = |rig: &mut Rig| {
         rig.pass(30.0);
         rig.probed("web", false);
