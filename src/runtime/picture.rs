@@ -167,3 +167,48 @@ pub fn status_line(snapshot: &Snapshot) -> String {
     let total = snapshot.services.len();
     if parts.is_empty() { "no services".into() } else { format!("{} of {total} services", parts.join(", ")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::{Event, UnitSeen};
+    use crate::core::plan::{Plan, ServicePlan};
+
+    #[tokio::test]
+    async fn what_is_decided_is_shown_at_once_and_other_answers_of_checks_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("a.db"), |trouble| panic!("{trouble:?}"));
+        let id = Id::new("web").unwrap();
+        let services = [(id.clone(), Arc::new(ServicePlan::new(id.clone(), "/bin/true")))].into();
+        let plan = Plan { services, ..Plan::default() };
+        let mut engine = Engine::new(clock::now(), "boot", plan, BTreeMap::new());
+        let (shared, readers) = watch::channel(Arc::new(Snapshot::default()));
+        let mut picture = Picture::new(shared);
+        let shown = |readers: &watch::Receiver<Arc<Snapshot>>| readers.borrow().version;
+
+        picture.decided();
+        picture.show(&mut engine, &store, None);
+        assert_eq!(shown(&readers), 0, "nothing is true before systemd was asked");
+        engine.handle(clock::now(), Event::Resynced { units: [(id.clone(), UnitSeen::GONE)].into() });
+        picture.begin();
+        picture.decided();
+        picture.show(&mut engine, &store, None);
+        assert_eq!((shown(&readers), picture.due()), (1, None));
+
+        let run = InvocationId(1);
+        engine
+            .handle(clock::now(), Event::UnitAppeared { service: id.clone(), invocation: run, pid: Some(1) });
+        picture.show(&mut engine, &store, None);
+        assert_eq!(shown(&readers), 1, "more may come");
+        let due = picture.due().expect("and if not, this is shown");
+        assert!(due <= Instant::now() + TOGETHER);
+        tokio::time::sleep_until(due).await;
+        picture.show(&mut engine, &store, None);
+        assert_eq!((shown(&readers), picture.due()), (2, None));
+
+        engine.handle(clock::now(), Event::UnitAppeared { service: id, invocation: run, pid: Some(2) });
+        picture.decided();
+        picture.show(&mut engine, &store, None);
+        assert_eq!((shown(&readers), picture.due()), (3, None));
+    }
+}

@@ -71,6 +71,14 @@ def clock_library():
     return found[0]
 
 
+def kill(pid, number):
+    """It may have gone by itself: the watchdog ends one that was hindered for too long."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 class Campaign:
     def __init__(self, folder, program, seed):
         self.folder, self.program = folder, program
@@ -290,27 +298,24 @@ LimitNOFILE=4096
         time.sleep(self.chance.uniform(0, most))
 
     def kill_supervisor(self):
-        os.kill(self.supervisor(), signal.SIGKILL)
+        kill(self.supervisor(), signal.SIGKILL)
 
     def kill_supervisor_many_times(self):
         for _ in range(self.chance.randint(2, 8)):
             pid = until("the supervisor is there", self.supervisor)
             self.pause(0.4)
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            kill(pid, signal.SIGKILL)
 
     def freeze_supervisor(self):
         pid = self.supervisor()
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         self.pause(3)
-        os.kill(pid, signal.SIGCONT)
+        kill(pid, signal.SIGCONT)
 
     def hang_supervisor(self):
         """For so long that its watchdog ends it."""
         pid = self.supervisor()
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         until("the watchdog ends it", lambda: self.supervisor() not in (0, pid))
 
     def restart_supervisor(self):
@@ -324,12 +329,12 @@ LimitNOFILE=4096
 
     def kill_services_while_nobody_watches(self):
         pid = self.supervisor()
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         touched = self.kill_services()
         if self.chance.random() < 0.5:
-            os.kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         else:
-            os.kill(pid, signal.SIGCONT)
+            kill(pid, signal.SIGCONT)
         return touched
 
     def stop_services_with_systemctl(self):
@@ -373,16 +378,16 @@ LimitNOFILE=4096
 
     def hang_bus(self):
         pid = int(sh("systemctl show -P MainPID dbus.service"))
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         touched = []
         try:
             if self.chance.random() < 0.5:
                 touched = self.some(("calm", "limited"), 3)
                 for name in touched:
-                    os.kill(self.pids[name], signal.SIGKILL)
+                    kill(self.pids[name], signal.SIGKILL)
             self.pause(4)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            kill(pid, signal.SIGCONT)
         return touched
 
     def reload_systemd(self):
