@@ -36,6 +36,9 @@ use crate::systemd::{Manager, Notice, name::service_unit, notify, signal_name};
 /// Events dealt with before a new picture is published and signals are looked at again.
 const BURST: usize = 256;
 
+/// From a sign of life that could not be sent to the next.
+const ALIVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {
@@ -146,7 +149,7 @@ impl Loop {
                 () = sleep_until(deadline) => self.decide(Event::DeadlineReached),
                 () = sleep_until(self.picture.due()) => {}
                 received = signals.next() => self.signalled(received),
-                () = tick(alive.as_mut()) => notify::alive(),
+                () = tick(alive.as_mut()) => tell_alive(alive.as_mut()),
             }
             self.drain();
             self.show();
@@ -605,6 +608,13 @@ async fn tick(interval: Option<&mut Interval>) {
     match interval {
         Some(interval) => drop(interval.tick().await),
         None => std::future::pending().await,
+    }
+}
+
+/// systemd does not wait longer because we had no descriptor for the telling.
+fn tell_alive(interval: Option<&mut Interval>) {
+    if let (false, Some(interval)) = (notify::alive(), interval) {
+        interval.reset_after(ALIVE_AGAIN);
     }
 }
 

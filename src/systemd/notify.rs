@@ -18,7 +18,9 @@ pub fn status(text: &str) {
 /// The configuration is being read again; ends with [`ready`].
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Ok(now) => {
+            send(&[NotifyState::Reloading, now]);
+        }
         Err(error) => debug!(%error, "no monotonic time for RELOADING=1"),
     }
 }
@@ -28,9 +30,10 @@ pub fn stopping(status: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// The loop is alive. To be sent from the loop itself, else it says nothing.
-pub fn alive() {
-    send(&[NotifyState::Watchdog]);
+/// The loop is alive. To be sent from the loop itself, else it says nothing. `false` if it could not be sent: that takes
+/// a free descriptor.
+pub fn alive() -> bool {
+    send(&[NotifyState::Watchdog])
 }
 
 /// How often [`alive`] has to be called: half of what systemd allows; `None` where it does not watch.
@@ -38,8 +41,10 @@ pub fn alive_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|allowed| allowed / 2)
 }
 
-fn send(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+fn send(state: &[NotifyState<'_>]) -> bool {
+    let sent = sd_notify::notify(state);
+    if let Err(error) = &sent {
         debug!(%error, "systemd could not be notified");
     }
+    sent.is_ok()
 }
