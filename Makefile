@@ -5,13 +5,14 @@
 # make faults   faults by chance among a hundred services; needs root
 # make fuzz   what comes from outside, at random: FUZZ seconds for each kind of it
 # make soak   whether anything grows in MINUTES of what services do in weeks; needs root
+# make coverage   which lines the tests run
 # make mutants   whether the tests of the core see each change that can be made to it
 # make release   the optimised programs in target/release
 # make deb, make rpm   packages of them
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults fuzz soak mutants golden
+.PHONY: run test test-units test-python test-system test-browser screenshots lint bench release deb rpm debs-again sbom test-packages test-vm faults fuzz soak mutants coverage golden
 
 # A process for each test: those of the sandbox count what it leaves behind.
 TEST := nextest run --no-fail-fast
@@ -183,6 +184,17 @@ mutants:
 	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants@27.1.0
 	scripts/core-alone target/core-alone
 	cargo mutants --dir target/core-alone --output target/mutants --jobs 2 --no-shuffle --test-tool nextest $(MUTANTS)
+
+# Daemons that the tests of a real systemd start count, too, where they end by themselves. The page with every line is
+# target/coverage/tarpaulin-report.html.
+COVERED := --lib --bins --test config --test exec_probe --test stream --test system
+coverage: target/python/ready target/python/schemathesis/bin/schemathesis target/python/supervisord/bin/supervisord
+	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus tmux
+	@cargo tarpaulin --version >/dev/null 2>&1 || cargo install --locked cargo-tarpaulin@0.37.5
+	cargo build --locked --bin supervisor-sandbox
+	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo tarpaulin --engine llvm --follow-exec --locked --offline --timeout 1200 \
+		--target-dir target/coverage/build --skip-clean --no-fail-fast $(COVERED) --exclude-files 'benches/*' --exclude-files 'target/*' \
+		--out Html --out Stdout --output-dir target/coverage
 
 bench: target/python/supervisord/bin/supervisord benches/peers/node_modules
 	@scripts/packages cc systemd dbus python3 monit
