@@ -53,9 +53,13 @@ target/python/schemathesis/bin/schemathesis: tests/system/requirements.txt
 	$(call venv,target/python/schemathesis,$<)
 	touch $@
 
+# What the suite on a real systemd asks with, and the packages that it takes.
+ASKERS := target/python/ready target/python/schemathesis/bin/schemathesis target/python/supervisord/bin/supervisord
+REAL := cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus tmux
+
 # One booted private systemd for the whole suite; real services from packages beside our own stubs.
-test-system: target/python/ready target/python/schemathesis/bin/schemathesis target/python/supervisord/bin/supervisord
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus tmux
+test-system: $(ASKERS)
+	@scripts/packages $(REAL)
 	@$(NEXTEST)
 	cargo build --locked --bins --examples
 	cargo nextest run --locked --test system --no-run
@@ -188,8 +192,8 @@ mutants:
 # Daemons that the tests of a real systemd start count, too, where they end by themselves. The page with every line is
 # target/coverage/tarpaulin-report.html.
 COVERED := --lib --bins --test config --test exec_probe --test stream --test system
-coverage: target/python/ready target/python/schemathesis/bin/schemathesis target/python/supervisord/bin/supervisord
-	@scripts/packages cc systemd dbus dbus-user-session libpam-systemd nginx redis python3 curl openssl prometheus tmux
+coverage: $(ASKERS)
+	@scripts/packages $(REAL)
 	@cargo tarpaulin --version >/dev/null 2>&1 || cargo install --locked cargo-tarpaulin@0.37.5
 	cargo build --locked --bin supervisor-sandbox
 	$(SANDBOX) -- env SUPERVISOR_SANDBOX=1 cargo tarpaulin --engine llvm --follow-exec --locked --offline --timeout 1200 \

@@ -55,9 +55,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// There is something to write, and it is whole.
-    fn is_due(&self) -> bool {
-        self.held == 0 && !self.pending.is_empty()
+    /// The thread has something to do. What is handed in together is so once it is whole.
+    fn has_work(&self) -> bool {
+        self.closing.is_some() || self.suspect || self.held == 0 && !self.pending.is_empty()
     }
 }
 
@@ -88,11 +88,11 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the queue and lets the thread know.
+    /// Changes the queue, and wakes the thread if there is something to do for it: most decisions write nothing.
     pub fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.lock();
         let done = change(&mut queue);
-        if queue.held == 0 {
+        if queue.has_work() {
             self.wake.notify_one();
         }
         done
@@ -189,30 +189,29 @@ impl Writer {
             let delay = if closing(&self.shared.lock()) { BUSY_RETRY } else { failing.delay };
             return self.shared.sleep(delay, |queue| closing(queue) && delay > BUSY_RETRY);
         }
-        let work = |queue: &Queue| closing(queue) || queue.suspect || queue.is_due();
         if self.unmerged {
-            self.shared.sleep(QUIET, work);
-            let due = !work(&self.shared.lock()) || self.db.as_ref().is_some_and(Database::log_is_large);
+            self.shared.sleep(QUIET, Queue::has_work);
+            let due = !self.shared.lock().has_work() || self.db.as_ref().is_some_and(Database::log_is_large);
             if due && let Some(db) = &self.db {
                 db.checkpoint();
                 self.unmerged = false;
             }
         }
-        self.clean(work);
-        self.shared.sleep(Duration::MAX, work);
+        self.clean();
+        self.shared.sleep(Duration::MAX, Queue::has_work);
     }
 
     /// Deletes what is too old, in steps, as long as there is nothing else to do. What is left waits for the next
     /// quiet moment, or, where there is none, goes step by step with the batches. So does everything when it cannot be
     /// done now.
-    fn clean(&mut self, work: impl Fn(&Queue) -> bool) {
+    fn clean(&mut self) {
         if Instant::now() < self.clean_at {
             return;
         }
         loop {
             let (busy, retain) = {
                 let queue = self.shared.lock();
-                (work(&queue), queue.retain)
+                (queue.has_work(), queue.retain)
             };
             let may = !busy || self.clean_at.elapsed() > CLEANING;
             let (true, Some(retain), Some(db)) = (may, retain, &mut self.db) else { return };
@@ -231,7 +230,7 @@ impl Writer {
             if busy {
                 return;
             }
-            self.shared.sleep(CLEANING_PAUSE, &work);
+            self.shared.sleep(CLEANING_PAUSE, Queue::has_work);
         }
         self.clean_at = Instant::now() + CLEANING;
         if let Some(db) = self.db.as_ref().filter(|_| std::mem::take(&mut self.unmerged)) {

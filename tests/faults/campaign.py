@@ -590,8 +590,8 @@ def main():
     try:
         campaign.run(given.steps, given.only)
     except Violation as violation:
-        words = sh(LAST_WORDS, check=False)
-        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{violation.evidence}\n{words}")
+        last = sh(LAST_WORDS, check=False)
+        sys.exit(f"VIOLATION, seed {given.seed}: {violation}\n{violation.evidence}\n{last}")
     finally:
         campaign.end()
         shutil.rmtree(folder)

@@ -158,12 +158,7 @@ fn an_answer_that_is_still_awaited_is_waited_for_unless_the_unit_is_up() {
         [(Active, OTHER, false), (Active, RUN, true), (Activating, OTHER, true), (Gone, 0, true)]
     {
         let mut rig = Rig::running(svc("web"));
-        rig.tell(Event::UnitExited {
-            service: id("web"),
-            invocation: rig.run("web"),
-            exit: exited(1),
-            external: false,
-        });
+        rig.exits("web", exited(1));
         let ended = rig.run("web").0;
         rig.pass(10.0);
         assert_eq!(rig.state("web"), Starting);
