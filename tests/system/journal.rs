@@ -11,7 +11,7 @@ use process_supervisor::journal::{
 };
 use process_supervisor::place::Scope;
 
-use crate::harness::shared;
+use crate::harness::{Pipe, shared};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -126,23 +126,21 @@ async fn the_real_journal_is_queried() {
 async fn the_real_journal_is_followed() {
     let _turn = shared();
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    unit("follow", false, &format!("while :; do read line < {} && echo got $line; done", pipe.display()));
+    let mut pipe = Pipe::new(folder.path());
+    unit("follow", false, &pipe.script());
     let soon = Wall(jiff::Timestamp::now().as_millisecond());
     let mut follow = follow(Scope::System, &LogRequest { since: Some(soon), ..request("follow") }).unwrap();
-    let say = |text: &str| std::fs::write(&pipe, format!("{text}\n")).unwrap();
     let deadline = Instant::now() + LONG;
     // Said until it is heard: the follower may begin later than the first.
     loop {
         assert!(Instant::now() < deadline);
-        say("one");
+        pipe.say("one");
         if let Ok(line) = tokio::time::timeout(Duration::from_millis(200), follow.next()).await {
             assert_eq!(line.unwrap().unwrap().message, "got one");
             break;
         }
     }
-    say("two");
+    pipe.say("two");
     loop {
         let line = tokio::time::timeout(LONG, follow.next()).await.unwrap().unwrap().unwrap();
         match line.message.as_str() {

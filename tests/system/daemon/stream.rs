@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Daemon, SOON, path, script, sh, sleeper, wait_for, with};
+use crate::harness::Pipe;
 
 /// curl that reads a stream. It ends with this.
 struct Stream {
@@ -155,11 +156,10 @@ fn readers(daemon: &Daemon) -> usize {
 fn logs_are_paged_searched_and_followed_by_many_at_the_cost_of_one() {
     // It restarts journald.
     let daemon = Daemon::prepared_alone(json!({}));
-    let pipe = path(&daemon, "pipe");
-    sh(&format!("mkfifo {}", pipe.display()));
+    let mut pipe = Pipe::new(&daemon.folder);
     let text = format!(
-        r"for n in 1 2 3 4 5 6; do echo line $n; done; echo token $TOKEN; printf 'od\033[31md \377\n'; head -c 100000 /dev/zero | tr '\0' z; echo; while :; do read line < {} && echo got $line; done",
-        pipe.display()
+        r"for n in 1 2 3 4 5 6; do echo line $n; done; echo token $TOKEN; printf 'od\033[31md \377\n'; head -c 100000 /dev/zero | tr '\0' z; echo; {}",
+        pipe.script()
     );
     let mut daemon = daemon;
     daemon.configure(
@@ -205,29 +205,27 @@ fn logs_are_paged_searched_and_followed_by_many_at_the_cost_of_one() {
     assert_eq!(messages(&get("grep=%5B31m")), ["od\u{1b}[31md \u{fffd}"]);
     assert_eq!(daemon.api("GET", "services/stream-logs/logs?before=nonsense").0, 400);
 
-    let say = |text: &str| std::fs::write(&pipe, format!("{text}\n")).unwrap();
     let follow = |last: &str| Stream::open(&daemon, "services/stream-logs/logs?follow=true&lines=1", last);
     let mut streams: Vec<Stream> = (0..5).map(|_| follow("")).collect();
     let heard = |stream: &mut Stream, text: &str| while stream.wait("line")["message"] != text {};
-    say("one");
+    pipe.say("one");
     streams.iter_mut().for_each(|stream| heard(stream, "got one"));
     wait_for("one journalctl for all", SOON, || (readers(&daemon) == 1).then_some(()));
     let last = streams.pop().unwrap().last.clone();
-    // One after the other: the service reads one line each time it opens the pipe.
     for text in ["two", "three"] {
-        say(text);
+        pipe.say(text);
         heard(&mut streams[0], &format!("got {text}"));
     }
     sh("journalctl --rotate");
     sh("systemctl restart systemd-journald");
-    say("four");
+    pipe.say("four");
     streams.iter_mut().for_each(|stream| heard(stream, "got four"));
     let mut again = follow(&last);
     for text in ["got two", "got three", "got four"] {
         assert_eq!(again.wait("line")["message"], text);
     }
     sh(&format!("pkill -P {} journalctl", daemon.pid()));
-    say("five");
+    pipe.say("five");
     streams.push(again);
     for stream in &mut streams {
         assert_eq!(stream.wait("line")["message"], "got five", "once, from another journalctl");

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use process_supervisor::core::event::{Exit, InvocationId, OpId, StartFailure, Started, UnitSeen};
@@ -16,8 +18,16 @@ use tokio::sync::mpsc;
 /// Longer than anything here may take on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a test may hold its turn; the longest needs half a minute when the machine is its own.
+const TURN: Duration = Duration::from_mins(3);
+
 /// What a test holds as long as it needs systemd as it is (shared), or disturbs it for all (alone).
-pub struct Turn(#[expect(dead_code, reason = "held for its lock")] nix::fcntl::Flock<File>);
+pub struct Turn {
+    #[expect(dead_code, reason = "held for its lock")]
+    lock: nix::fcntl::Flock<File>,
+    #[expect(dead_code, reason = "held for its end, which the watch over this test sees")]
+    ended: std::sync::mpsc::Sender<()>,
+}
 
 /// In the sandbox, beside other tests.
 pub fn shared() -> Turn {
@@ -35,7 +45,53 @@ fn take_turn(how: nix::fcntl::FlockArg) -> Turn {
         "this test needs a private systemd: run `make test`, which boots one and runs the tests in it"
     );
     let file = File::options().create(true).append(true).open("/run/lock-of-the-tests").unwrap();
-    Turn(nix::fcntl::Flock::lock(file, how).map_err(|(_, error)| error).unwrap())
+    let lock = nix::fcntl::Flock::lock(file, how).map_err(|(_, error)| error).unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        if end.recv_timeout(TURN) == Err(RecvTimeoutError::Timeout) {
+            say_where_it_hangs();
+            std::process::exit(101);
+        }
+    });
+    Turn { lock, ended }
+}
+
+/// A test that hangs would hold up all others, and its end by a signal from outside would not say where.
+fn say_where_it_hangs() {
+    let threads = format!(
+        "cd /proc/{}/task; for task in *; do echo $(cat $task/comm); cat $task/stack; done",
+        std::process::id()
+    );
+    let all = "ps -eo pid,ppid,stat,wchan:24,etimes,args --forest; systemctl --no-pager list-jobs";
+    eprintln!("this test has hung for {TURN:?}; its threads, all processes, the jobs of systemd:");
+    // The time limit is for a systemd that hangs too.
+    let _ = Command::new("timeout").args(["20", "/bin/sh", "-c", &format!("{threads}; {all}")]).status();
+}
+
+/// A named pipe into a service that says what comes, line by line. Held open both ways, so that neither end ever waits
+/// for the other, and no line is lost in between.
+pub struct Pipe {
+    path: PathBuf,
+    end: File,
+}
+
+impl Pipe {
+    /// In a folder that exists.
+    pub fn new(folder: &Path) -> Self {
+        let path = folder.join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+        let end = File::options().read(true).write(true).open(&path).unwrap();
+        Self { path, end }
+    }
+
+    /// What the service runs last in its shell: "got " and the line.
+    pub fn script(&self) -> String {
+        format!("while read line; do echo got $line; done < {}", self.path.display())
+    }
+
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.end, "{line}").unwrap();
+    }
 }
 
 pub fn id(text: &str) -> Id {
