@@ -142,7 +142,7 @@ pub enum EntryKind {
     RestartScheduled,
     /// No further restart will come.
     GaveUp,
-    /// It waits for a dependency.
+    /// It waits for a dependency, or for a check that the supervisor cannot ask.
     ServiceWaiting,
     /// Health went from one word to another.
     HealthChanged,

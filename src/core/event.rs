@@ -108,6 +108,8 @@ pub enum Event {
         service: Id,
         /// Which run of it was to be asked.
         invocation: InvocationId,
+        /// What is lacking, in words.
+        lack: String,
     },
     /// A round of measuring is done. Services that could not be measured are not in it.
     Sampled {

@@ -17,6 +17,8 @@ pub(super) struct Watch {
     pub rounds: u32,
     /// The last failure was eased by the fallback check.
     pub fallback_passed: bool,
+    /// What the supervisor lacked when it last was to ask.
+    pub lack: Option<String>,
     failures: u32,
     successes: u32,
 }
@@ -53,6 +55,7 @@ impl Watch {
         counting: Counting,
     ) -> Health {
         self.sent = None;
+        self.lack = None;
         self.rounds = self.rounds.saturating_add(1);
         self.fallback_passed = !report.passed && report.fallback_passed;
         let before = self.health();

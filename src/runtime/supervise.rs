@@ -408,7 +408,7 @@ impl Loop {
                 if self.state.probes.lacks() {
                     warn!("services cannot be checked, which counts as nothing: {lack}");
                 }
-                self.decide(Event::Unprobed { service, invocation });
+                self.decide(Event::Unprobed { service, invocation, lack: lack.to_string() });
             }
             Input::Loaded(loaded) => self.loaded(*loaded),
             Input::Ended(ended) => {

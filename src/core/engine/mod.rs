@@ -171,7 +171,7 @@ impl Engine {
             Event::UnitAppeared { service, invocation, pid } => self.unit_appeared(&service, invocation, pid),
             Event::Resynced { units } => self.resynced(units),
             Event::Probed { service, invocation, report } => self.probed(&service, invocation, &report),
-            Event::Unprobed { service, invocation } => self.unprobed(&service, invocation),
+            Event::Unprobed { service, invocation, lack } => self.unprobed(&service, invocation, lack),
             Event::Sampled { samples } => self.sampled(samples),
             Event::OwnTrouble { kind, trouble } => self.own_trouble(kind, trouble),
             Event::DeadlineReached => {}

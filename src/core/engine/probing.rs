@@ -6,6 +6,7 @@ use crate::core::event::{InvocationId, ProbeReport};
 use crate::core::health::{Counting, Sent};
 use crate::core::plan::HealthCheck;
 use crate::core::snapshot::Health;
+use crate::core::time::Human;
 use std::time::Duration;
 
 /// While a service starts, it is asked more often than `interval`: first after this, then at doubled distances.
@@ -89,15 +90,31 @@ impl Engine {
     }
 
     /// Nobody was asked, for want of something on our side; nothing is known, so nothing is counted.
-    pub(super) fn unprobed(&mut self, id: &Id, invocation: InvocationId) {
-        let asked = |s: &&Service| s.invocation == Some(invocation) && s.watch.sent.is_some();
-        let Some(service) = self.services.get(id).filter(asked) else { return };
+    pub(super) fn unprobed(&mut self, id: &Id, invocation: InvocationId, lack: String) {
+        let asked = |s: &&mut Service| s.invocation == Some(invocation) && s.watch.sent.is_some();
+        let Some(service) = self.services.get_mut(id).filter(asked) else { return };
+        service.watch.lack = Some(lack);
         let soon = service.state == State::Starting;
         self.timers.clear(id, Timer::ProbeAnswer);
         self.probe_lost(id);
         if soon {
             // Its time to become ready runs.
             self.timers.set(id, Timer::Probe, self.now.mono + EAGER_LAST);
+        }
+    }
+
+    /// A service that starts is out of time, but its last check could not be asked, which says nothing about it: it
+    /// gets as long as the next one takes.
+    pub(super) fn wait_for_check(&mut self, id: &Id, lack: &str) {
+        let Some(service) = self.touch(id) else { return };
+        let until = EAGER_LAST + service.plan.health.longest_answer() + MARGIN;
+        let reason = format!("cannot be checked: {lack}; ready when a check passes");
+        let news = service.reason != reason;
+        service.reason.clone_from(&reason);
+        self.timers.set(id, Timer::Startup, self.now.mono + until);
+        if news {
+            let message = format!("{id}: {reason}, asked again every {}", Human(EAGER_LAST));
+            self.record(id, EntryKind::ServiceWaiting, Level::Warning, message, []);
         }
     }
 

@@ -232,6 +232,9 @@ impl Engine {
         if service.watch.fallback_passed {
             return self.ready(id, &format!("only its fallback check passes{last}"));
         }
+        if let Some(lack) = service.watch.lack.clone() {
+            return self.wait_for_check(id, &lack);
+        }
         if service.plan.exec.service_type == ServiceType::Notify {
             return self.begin_stop(
                 id,

@@ -10,9 +10,14 @@ fn round(rig: &mut Rig, answer: char) -> Vec<String> {
     let asked = rig.pass(rig.due_in().unwrap());
     assert_eq!(asked, ["probe web"]);
     if answer == '?' {
-        return rig.tell(Event::Unprobed { service: id("web"), invocation: rig.run("web") });
+        return unprobed(rig);
     }
     rig.probed_with("web", rig.run("web"), answer == '+', answer == '~', "HTTP 503")
+}
+
+fn unprobed(rig: &mut Rig) -> Vec<String> {
+    let (service, invocation) = (id("web"), rig.run("web"));
+    rig.tell(Event::Unprobed { service, invocation, lack: "too many open files".into() })
 }
 
 fn quick() -> ServicePlan {
@@ -76,10 +81,50 @@ fn what_the_supervisor_could_not_ask_counts_for_nothing() {
 fn one_that_starts_is_asked_again_soon() {
     let mut rig = Rig::new(plan([quick()]));
     rig.started("web");
-    rig.tell(Event::Unprobed { service: id("web"), invocation: rig.run("web") });
+    unprobed(&mut rig);
     assert_eq!(rig.due_in(), Some(2.0));
     round(&mut rig, '+');
     assert_eq!(rig.state("web"), Running);
+}
+
+/// Starts, and is out of time without ever having been asked.
+fn never_asked() -> Rig {
+    let mut rig = Rig::new(plan([quick()]));
+    rig.started("web");
+    rig.lines();
+    let begun = rig.now().mono;
+    unprobed(&mut rig);
+    while rig.now().mono - begun < secs(600.0) {
+        if rig.pass(rig.due_in().unwrap()) == ["probe web"] {
+            assert_eq!(unprobed(&mut rig), NOTHING);
+        }
+    }
+    assert_eq!(rig.state("web"), Starting);
+    assert_eq!(
+        rig.lines(),
+        ["web: cannot be checked: too many open files; ready when a check passes, asked again every 2 s"],
+        "said once"
+    );
+    assert_eq!(rig.view("web").reason, "cannot be checked: too many open files; ready when a check passes");
+    rig
+}
+
+#[test]
+fn one_that_starts_and_could_not_be_asked_is_neither_ready_nor_failed() {
+    let mut rig = never_asked();
+    round(&mut rig, '+');
+    assert_eq!(rig.state("web"), Running);
+
+    let mut rig = never_asked();
+    round(&mut rig, '-');
+    let mut told = Vec::new();
+    while told.is_empty() {
+        told = rig.pass(rig.due_in().unwrap());
+        if told == ["probe web"] {
+            told = rig.probed("web", false);
+        }
+    }
+    assert_eq!(told, ["stop web"], "once it was asked, its time is over");
 }
 
 #[test]

@@ -225,7 +225,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => units.prop_map(|units| Event::Resynced { units }),
         3 => (service(), run(), report)
             .prop_map(|(service, invocation, report)| Event::Probed { service, invocation, report }),
-        1 => (service(), run()).prop_map(|(service, invocation)| Event::Unprobed { service, invocation }),
+        1 => (service(), run()).prop_map(|(service, invocation)| {
+            let lack = "too many open files".into();
+            Event::Unprobed { service, invocation, lack }
+        }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(database, well)| Event::OwnTrouble {
             kind: if database { AlertKind::Database } else { AlertKind::Systemd },
             trouble: (!well).then(|| "no".into()),
