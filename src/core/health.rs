@@ -19,6 +19,8 @@ pub(super) struct Watch {
     pub fallback_passed: bool,
     /// What the supervisor lacked when it last was to ask.
     pub lack: Option<String>,
+    /// How often in a row it could not ask.
+    unasked: u32,
     failures: u32,
     successes: u32,
 }
@@ -46,6 +48,17 @@ impl Watch {
         self.health.unwrap_or(Health::Unknown)
     }
 
+    /// The supervisor lacked what asking takes. As often in a row as would make failures count, and what was found
+    /// last is not known to be true any more; a service that was ill stays so until an answer says otherwise.
+    pub fn not_asked(&mut self, check: &HealthCheck, lack: String) -> Health {
+        self.lack = Some(lack);
+        self.unasked = self.unasked.saturating_add(1);
+        if self.unasked >= check.failure_threshold && self.health != Some(Health::Unhealthy) {
+            self.health = None;
+        }
+        self.health()
+    }
+
     /// Takes an answer in and gives the health that follows from it.
     pub fn judge(
         &mut self,
@@ -55,7 +68,7 @@ impl Watch {
         counting: Counting,
     ) -> Health {
         self.sent = None;
-        self.lack = None;
+        (self.lack, self.unasked) = (None, 0);
         self.rounds = self.rounds.saturating_add(1);
         self.fallback_passed = !report.passed && report.fallback_passed;
         let before = self.health();

@@ -89,12 +89,18 @@ impl Engine {
         }
     }
 
-    /// Nobody was asked, for want of something on our side; nothing is known, so nothing is counted.
+    /// Nobody was asked, for want of something on our side; nothing is known, so no failure is counted.
     pub(super) fn unprobed(&mut self, id: &Id, invocation: InvocationId, lack: String) {
         let asked = |s: &&mut Service| s.invocation == Some(invocation) && s.watch.sent.is_some();
         let Some(service) = self.services.get_mut(id).filter(asked) else { return };
-        service.watch.lack = Some(lack);
         let soon = service.state == State::Starting;
+        let before = service.watch.health();
+        let after = service.watch.not_asked(&Arc::clone(&service.plan).health, lack.clone());
+        service.view = None;
+        if after != before {
+            self.alerting.mark(id);
+            self.health_changed(id, before, after, &format!("cannot be checked: {lack}"));
+        }
         self.timers.clear(id, Timer::ProbeAnswer);
         self.probe_lost(id);
         if soon {
@@ -202,7 +208,8 @@ impl Engine {
                 (Level::Error, format!("; {failures} failures in a row, left running: auto_restart is off"))
             }
             Health::Degraded => (Level::Warning, "; the fallback check passes, so it goes on".into()),
-            Health::Healthy | Health::Unknown => (Level::Info, String::new()),
+            Health::Unknown => (Level::Warning, "; it goes on, and is asked again".into()),
+            Health::Healthy => (Level::Info, String::new()),
         };
         let message = format!("{id}: {before} -> {after}: {answer}{next}");
         let details =

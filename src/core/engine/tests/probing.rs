@@ -70,11 +70,21 @@ fn the_next_run_begins_with_a_clean_slate() {
 fn what_the_supervisor_could_not_ask_counts_for_nothing() {
     let mut rig = Rig::running(quick());
     rig.lines();
-    for answer in "--????".chars() {
+    for (answer, known) in "--??????".chars().zip([Healthy; 4].into_iter().chain([Unknown; 4])) {
         assert_eq!(round(&mut rig, answer), NOTHING);
-        assert_eq!((rig.state("web"), rig.health("web")), (Running, Healthy));
+        assert_eq!((rig.state("web"), rig.health("web")), (Running, known));
     }
+    assert_eq!(
+        rig.lines(),
+        ["web: healthy -> unknown: cannot be checked: too many open files; it goes on, and is asked again"]
+    );
     assert_eq!(round(&mut rig, '-'), ["stop web"], "nor does it end the row");
+
+    let mut rig = Rig::running(quick().with(|s| s.auto_restart = false));
+    for answer in "---????".chars() {
+        round(&mut rig, answer);
+    }
+    assert_eq!(rig.health("web"), Unhealthy, "what is ill is so until an answer says otherwise");
 }
 
 #[test]
