@@ -91,7 +91,7 @@ fn series() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("architect.db");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let open = || Store::open(&path, |trouble| panic_on(&trouble.message)).0;
+    let open = || Store::open(&path, folder.path().join("aside"), |trouble| panic_on(&trouble.message)).0;
     runtime.block_on(open().close(Duration::from_secs(60)));
     let rows = fill(&path);
     let bytes = fs::metadata(&path).unwrap().len();

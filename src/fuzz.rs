@@ -180,7 +180,7 @@ static SERVERS: LazyLock<Servers> = LazyLock::new(|| {
     std::fs::create_dir_all(&folder).expect("a folder");
     let bind = |name: &str| UnixListener::bind(folder.join(name)).expect("a socket");
     let (listener, answers) = (bind("api"), bind("answers"));
-    let (store, _) = Store::open(&folder.join("a.db"), |_| {});
+    let (store, _) = Store::open(&folder.join("a.db"), folder.join("aside"), |_| {});
     let web = Id::new("web").expect("an id");
     let view = ServiceView::new(Arc::new(ServicePlan::new(web.clone(), "/bin/true")));
     let snapshot = Snapshot { services: [(web, Arc::new(view))].into(), ..Snapshot::default() };

@@ -74,6 +74,11 @@ impl Places {
         self.runtime.join("env")
     }
 
+    /// States of services that the database could not take yet.
+    pub fn unwritten(&self) -> PathBuf {
+        self.runtime.join("unwritten.json")
+    }
+
     /// The database, where the configuration names no other.
     pub fn database(&self) -> PathBuf {
         self.state.join("architect.db")

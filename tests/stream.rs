@@ -61,7 +61,7 @@ struct World {
 
 impl World {
     fn new(database: &Path) -> Self {
-        let (store, _) = Store::open(database, |_| {});
+        let (store, _) = Store::open(database, database.with_extension("aside"), |_| {});
         let services = ["db", "web"].map(|name| (id(name), Arc::new(view(name, State::Running))));
         let snapshot = Snapshot { services: services.into(), ..Snapshot::default() };
         let (snapshot, snapshots) = watch::channel(Arc::new(snapshot));

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from report import Figure, write
-from supervisors import ALL, Service
+from supervisors import ALL, ROOT, Service
 
 SIZES = (1, 100, 500, 1000)
 MIDDLE = 100

@@ -177,7 +177,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_decided_is_shown_at_once_and_other_answers_of_checks_together() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&folder.path().join("a.db"), |trouble| panic!("{trouble:?}"));
+        let (store, _) = Store::open(&folder.path().join("a.db"), folder.path().join("aside"), |trouble| {
+            panic!("{trouble:?}")
+        });
         let id = Id::new("web").unwrap();
         let services = [(id.clone(), Arc::new(ServicePlan::new(id.clone(), "/bin/true")))].into();
         let plan = Plan { services, ..Plan::default() };

@@ -82,7 +82,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let (plan, settings) = loaded.into_parts();
     let database = settings.database.clone().unwrap_or_else(|| places.database());
     let (to_inputs, inputs) = mpsc::unbounded_channel();
-    let (store, records) = open_store(database, to_inputs.clone()).await;
+    let (store, records) = open_store(database, places.unwritten(), to_inputs.clone()).await;
     store.retain(settings.retention_days);
     let engine = Engine::new(clock::now(), &clock::boot_id(), plan, records)
         .with_open_alerts(store.open_alerts().iter().cloned());
@@ -155,9 +155,11 @@ fn allow_files() {
 
 async fn open_store(
     database: PathBuf,
+    aside: PathBuf,
     inputs: mpsc::UnboundedSender<Input>,
 ) -> (Store, BTreeMap<crate::core::plan::Id, crate::core::action::Record>) {
-    let open = move || Store::open(&database, move |trouble| drop(inputs.send(Input::Trouble(trouble))));
+    let trouble = move |trouble| drop(inputs.send(Input::Trouble(trouble)));
+    let open = move || Store::open(&database, aside, trouble);
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened,
         // `Store::open` never fails; a panic in it is a bug, told as such.

@@ -163,14 +163,15 @@ mod tests {
     #[tokio::test]
     async fn its_own_state_is_known() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(&folder.path().join("a.db"), |_| {});
+        let (store, _) = Store::open(&folder.path().join("a.db"), folder.path().join("aside"), |_| {});
         store.event(&entry(Some("web"), EntryKind::GaveUp, "one"), Wall(1));
         assert!(store.flushed(std::time::Duration::from_secs(30)).await);
         let state = store.state();
         assert_eq!((state.troubled, state.events), (false, 1));
         assert!(state.bytes >= Some(4096), "{state:?}");
         assert!(store.close(std::time::Duration::from_secs(30)).await);
-        let (store, _) = Store::open(&folder.path().join("a.db/below-a-file.db"), |_| {});
+        let (store, _) =
+            Store::open(&folder.path().join("a.db/below-a-file.db"), folder.path().join("aside"), |_| {});
         let state = store.state();
         assert_eq!((state.troubled, state.bytes), (true, None));
     }

@@ -1,11 +1,13 @@
 //! What is kept in SQLite.
 //!
 //! One thread writes, in batches; nobody waits for it unless they ask to ([`Store::flushed`]). While the database
-//! cannot be written, everything is kept in memory up to a bound and written when it can be.
+//! cannot be written, everything is kept in memory up to a bound and written when it can be; the states of services are
+//! in a file in the runtime folder meanwhile, for the daemon that comes next.
 //!
 //! ```text
 //!  save, show, forget, event, measured --> pending --> writer (thread) --> file <-- history (read-only)
-//!                                                        '-- retention, when it is quiet
+//!                                                        |-- retention, when it is quiet
+//!                                                        '-- unwritten, in trouble
 //! ```
 
 mod alerts;
@@ -21,6 +23,7 @@ mod schema;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unwritten;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -39,6 +42,7 @@ use alerts::Patch;
 use error::Class;
 use file::{Database, Loaded};
 use pending::Pending;
+use unwritten::{Aside, Unwritten};
 use writer::{Progress, Shared, Writer};
 
 /// How long [`Store::open`] waits for a lock of another program before it goes on without the records.
@@ -106,21 +110,28 @@ impl Store {
     /// through `trouble` (on this thread until it returns, then on the writer's), and tried again. Blocks, for some
     /// seconds at worst, while another program holds the file locked.
     ///
-    /// A corrupt file is renamed, never deleted, and a fresh one is made.
-    pub fn open(path: &Path, trouble: impl Fn(Trouble) + Send + 'static) -> (Self, BTreeMap<Id, Record>) {
+    /// A corrupt file is renamed, never deleted, and a fresh one is made. `aside` is a file in the runtime folder: while
+    /// the database cannot be written, the records that it could not take are there for the next daemon.
+    pub fn open(
+        path: &Path,
+        aside: PathBuf,
+        trouble: impl Fn(Trouble) + Send + 'static,
+    ) -> (Self, BTreeMap<Id, Record>) {
         // A link's target is what is created, watched and set aside.
         let path = path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into());
         let tell = |phase, message| trouble(Trouble { phase, message });
-        let (db, loaded) = open_file(&path, &tell);
+        let (db, mut loaded) = open_file(&path, &tell);
         for row in &loaded.unreadable {
             let path = path.display();
             let message =
                 format!("{row}: the row in {path} is left out, and the service starts as a new one");
             tell(Phase::Noted, message);
         }
-        let shared = Arc::new(Shared::new(Pending::new(&loaded.records), db.is_none()));
+        let (aside, unwritten) = find_aside(aside, &tell);
+        unwritten.put_over(&mut loaded.records);
+        let shared = Arc::new(Shared::new(Pending::new(&loaded.records, unwritten), db.is_none()));
         let troubled = db.is_none();
-        let writer = Writer::new(shared.clone(), path.clone(), db, troubled, Box::new(trouble));
+        let writer = Writer::new(shared.clone(), path.clone(), db, aside, troubled, Box::new(trouble));
         if let Err(error) = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()) {
             tracing::error!("the database is not written: no thread could be made for it: {error}");
             shared.progress.send_modify(|progress| progress.troubled = true);
@@ -225,6 +236,37 @@ impl Store {
         let _in_time = tokio::time::timeout(at_most, progress.wait_for(until)).await.is_ok();
         *progress.borrow()
     }
+}
+
+/// What an earlier daemon could not write.
+fn find_aside(path: PathBuf, tell: &impl Fn(Phase, String)) -> (Aside, Unwritten) {
+    let shown = path.display().to_string();
+    let (aside, found) = Aside::find(path);
+    let unwritten = match found {
+        None => Unwritten::default(),
+        Some(Ok(unwritten)) => {
+            let count = unwritten.records.len() + unwritten.forgotten.len();
+            tell(
+                Phase::Noted,
+                format!(
+                    "the supervisor before this one could not write its database; what it knew of {count} services \
+                     comes from {shown}"
+                ),
+            );
+            unwritten
+        }
+        Some(Err(error)) => {
+            tell(
+                Phase::Noted,
+                format!(
+                    "{shown}, what an earlier supervisor could not write to its database, cannot be read: {error}; \
+                     the states of services are those of the database"
+                ),
+            );
+            Unwritten::default()
+        }
+    };
+    (aside, unwritten)
 }
 
 /// The database, if it can be opened, and what it holds.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::alerts::Patch;
+use super::unwritten::Unwritten;
 use crate::control::MetricRow;
 use crate::core::Wall;
 use crate::core::action::Record;
@@ -85,17 +86,36 @@ pub(super) struct Pending {
     acknowledged: BTreeMap<i64, Wall>,
     handed: u64,
     recorded: u64,
+    saved: u64,
+}
+
+impl Batch {
+    /// What of it is for the next daemon.
+    pub fn unwritten(&self) -> Unwritten {
+        let record = |(id, kept): &(Id, Kept)| Some((id.clone(), kept.record.as_deref()?.clone()));
+        Unwritten {
+            forgotten: self.forgotten.clone(),
+            records: self.services.iter().filter_map(record).collect(),
+        }
+    }
 }
 
 impl Pending {
-    /// Starts with what the database holds already.
-    pub fn new(records: &BTreeMap<Id, Record>) -> Self {
+    /// Starts with what the database holds already, `unwritten` aside, which is among `records`.
+    pub fn new(records: &BTreeMap<Id, Record>, unwritten: Unwritten) -> Self {
         let kept = |record: &Record| Kept { record: Some(Arc::new(record.clone())), view: None };
-        Self { kept: records.iter().map(|(id, r)| (id.clone(), kept(r))).collect(), ..Self::default() }
+        let parts = Parts { record: true, view: false };
+        Self {
+            kept: records.iter().map(|(id, r)| (id.clone(), kept(r))).collect(),
+            dirty: unwritten.records.into_keys().map(|id| (id, parts)).collect(),
+            forgotten: unwritten.forgotten,
+            ..Self::default()
+        }
     }
 
     pub fn save(&mut self, service: &Id, record: Record) {
         self.handed += 1;
+        self.saved += 1;
         self.kept.entry(service.clone()).or_default().record = Some(Arc::new(record));
         self.dirty.entry(service.clone()).or_default().record = true;
     }
@@ -108,6 +128,7 @@ impl Pending {
 
     pub fn forget(&mut self, service: &Id) {
         self.handed += 1;
+        self.saved += 1;
         self.kept.remove(service);
         self.dirty.remove(service);
         self.forgotten.insert(service.clone());
@@ -146,6 +167,21 @@ impl Pending {
     /// Events handed in so far, written or not.
     pub fn recorded(&self) -> u64 {
         self.recorded
+    }
+
+    /// Changes of records handed in so far, written or not.
+    pub fn saved(&self) -> u64 {
+        self.saved
+    }
+
+    /// What the next daemon would have to know if this one ended now.
+    pub fn unwritten(&self) -> Unwritten {
+        let record = |id: &Id| Some((id.clone(), self.kept.get(id)?.record.as_deref()?.clone()));
+        let dirty = self.dirty.iter().filter(|(_, parts)| parts.record);
+        Unwritten {
+            forgotten: self.forgotten.clone(),
+            records: dirty.filter_map(|(id, _)| record(id)).collect(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -307,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_service_that_comes_back_after_it_was_forgotten_is_written() {
-        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]));
+        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]), Unwritten::default());
         assert!(pending.is_empty(), "what is in the file needs no writing");
         pending.forget(&id("a"));
         pending.save(&id("a"), record(1));
@@ -355,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_new_file_gets_everything() {
-        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]));
+        let mut pending = Pending::new(&BTreeMap::from([(id("a"), record(9))]), Unwritten::default());
         pending.all_anew();
         assert_eq!(restarts(&pending.take()), [("a".into(), 9)]);
     }

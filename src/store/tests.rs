@@ -20,6 +20,11 @@ use crate::core::snapshot::State;
 /// For everything that is only waited for.
 const LONG: Duration = Duration::from_secs(30);
 
+/// Where what it could not write goes.
+fn aside(database: &Path) -> PathBuf {
+    database.with_extension("aside")
+}
+
 /// What the store said.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<Trouble>>>);
@@ -27,7 +32,7 @@ struct Told(Arc<Mutex<Vec<Trouble>>>);
 impl Told {
     fn open(&self, path: &Path) -> (Store, BTreeMap<Id, Record>) {
         let told = self.clone();
-        Store::open(path, move |trouble| told.0.lock().unwrap().push(trouble))
+        Store::open(path, aside(path), move |trouble| told.0.lock().unwrap().push(trouble))
     }
 
     fn phases(&self) -> Vec<Phase> {

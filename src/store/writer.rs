@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::error::{Class, StoreError};
 use super::file::{self, Database};
 use super::pending::{Batch, MAX_EVENTS, MAX_METRICS, Pending};
+use super::unwritten::Aside;
 use super::{Phase, Trouble};
 use crate::control::Changes;
 use crate::core::Wall;
@@ -23,6 +24,8 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries after any other failure: it doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// While the database is in trouble: between two writes of what it could not take.
+const ASIDE_PAUSE: Duration = Duration::from_millis(50);
 /// From one look at what is too old to the next. Where it was not quiet for as long again, it is done beside the work.
 const CLEANING: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(600) };
 /// Between two steps of it, for other programs that want to write.
@@ -141,6 +144,7 @@ pub(super) struct Writer {
     path: PathBuf,
     db: Option<Database>,
     failing: Option<Failing>,
+    aside: Aside,
     trouble: Box<dyn Fn(Trouble) + Send>,
     /// Written since the last checkpoint.
     unmerged: bool,
@@ -156,12 +160,13 @@ impl Writer {
         shared: std::sync::Arc<Shared>,
         path: PathBuf,
         db: Option<Database>,
+        aside: Aside,
         told: bool,
         trouble: Box<dyn Fn(Trouble) + Send>,
     ) -> Self {
         let failing = told.then(|| Failing { since: Instant::now(), told, delay: RETRY.0 });
         let clean_at = Instant::now();
-        Self { shared, path, db, failing, trouble, unmerged: false, replaced: None, clean_at }
+        Self { shared, path, db, failing, aside, trouble, unmerged: false, replaced: None, clean_at }
     }
 
     /// Until the last handle is dropped or the store is closed.
@@ -183,11 +188,8 @@ impl Writer {
 
     /// For work, the next try, or the end; and puts the log away when it is quiet.
     fn wait(&mut self) {
-        let closing = |queue: &Queue| queue.closing.is_some();
         if let Some(failing) = &self.failing {
-            // New work does not make a try more hopeful.
-            let delay = if closing(&self.shared.lock()) { BUSY_RETRY } else { failing.delay };
-            return self.shared.sleep(delay, |queue| closing(queue) && delay > BUSY_RETRY);
+            return self.wait_to_try_again(failing.delay);
         }
         if self.unmerged {
             self.shared.sleep(QUIET, Queue::has_work);
@@ -199,6 +201,27 @@ impl Writer {
         }
         self.clean();
         self.shared.sleep(Duration::MAX, Queue::has_work);
+    }
+
+    /// New work does not make a try more hopeful; what the next daemon would have to know of it is put aside.
+    fn wait_to_try_again(&mut self, delay: Duration) {
+        let closing = |queue: &Queue| queue.closing.is_some();
+        let delay = if closing(&self.shared.lock()) { BUSY_RETRY } else { delay };
+        let ends = |queue: &Queue| closing(queue) && delay > BUSY_RETRY;
+        let until = Instant::now() + delay;
+        loop {
+            let (saved, unwritten) = {
+                let queue = self.shared.lock();
+                (queue.pending.saved(), queue.pending.unwritten())
+            };
+            self.aside.write(&unwritten);
+            let left = || until.saturating_duration_since(Instant::now());
+            self.shared.sleep(left().min(ASIDE_PAUSE), ends);
+            self.shared.sleep(left(), |queue| ends(queue) || queue.pending.saved() > saved);
+            if left().is_zero() || ends(&self.shared.lock()) {
+                return;
+            }
+        }
     }
 
     /// Deletes what is too old, in steps, as long as there is nothing else to do. What is left waits for the next
@@ -268,9 +291,14 @@ impl Writer {
     fn write(&mut self) -> Result<(), StoreError> {
         let Some(db) = &mut self.db else { return Ok(()) };
         let batch = self.shared.take();
+        if self.aside.is_there() {
+            // Never older than the database: that takes this batch before the file is removed.
+            self.aside.write(&batch.unwritten());
+        }
         match db.write(&batch, now()) {
             Ok(refused) => {
                 self.unmerged = true;
+                self.aside.remove();
                 let size = db.size();
                 self.shared.progress.send_modify(|progress| {
                     (progress.committed, progress.size) = (batch.upto, Some(size));
@@ -356,7 +384,8 @@ impl Writer {
 pub(super) fn cannot_be_written(path: &std::path::Path, error: &StoreError) -> String {
     format!(
         "the database {} cannot be written: {error}. Supervision goes on; what happens is kept in memory (up to \
-         {MAX_EVENTS} events and {MAX_METRICS} samples) and written as soon as it can be, tried again at least every {}",
+         {MAX_EVENTS} events and {MAX_METRICS} samples), the states of services in the runtime folder too, and written \
+         as soon as it can be, tried again at least every {}",
         path.display(),
         Human(RETRY.1)
     )

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::alerts::alerts;
+use super::disk::Disk;
 use super::{Daemon, SOON, path, script, sh, sleeper, wait_for, with};
 
 /// How a server goes wrong, what its check then says, and its port.
@@ -111,39 +112,6 @@ fn time_wait() -> usize {
             && ports.iter().any(|port| fields[1].ends_with(port) || fields[2].ends_with(port))
     };
     table.lines().filter(waits).count()
-}
-
-/// A small disk of its own.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(folder: PathBuf) -> Self {
-        fs::create_dir(&folder).unwrap();
-        sh(&format!("mount -t tmpfs -o size=4m tmpfs {}", folder.display()));
-        Self(folder)
-    }
-
-    /// To the last block. What the database keeps of its journal to write over is taken away as well.
-    fn fill(&self) {
-        let db = rusqlite::Connection::open(self.database()).unwrap();
-        // A busy one is tried again.
-        drop(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
-        sh(&format!("cat /dev/zero >> {}/filler 2>/dev/null || true", self.0.display()));
-    }
-
-    fn database(&self) -> PathBuf {
-        self.0.join("architect.db")
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        sh(&format!("umount -l {}", self.0.display()));
-    }
 }
 
 fn certificate(folder: &Path) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::disk::Disk;
 use super::{Daemon, SOON, script, sh, sleeper, wait_for, with};
 
 #[test]
@@ -24,6 +25,37 @@ fn sigterm_leaves_services_running_and_the_next_daemon_adopts_them() {
     assert!(daemon.events("left").iter().any(|event| event["event_type"] == "service_adopted"));
     assert_eq!(daemon.state("by-hand"), "stopped", "a manual stop outlasts the daemon");
     assert_eq!(after["start_time"], before["start_time"]);
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_outlasts_the_daemon() {
+    let mut daemon = Daemon::prepared(json!({}));
+    let disk = Disk::new(daemon.folder.join("disk"));
+    daemon.configure_whole(json!({
+        "supervisor": {"database": disk.database()},
+        "services": {"full-stopped": sleeper(), "full-left": sleeper()},
+    }));
+    daemon.launch();
+    let before = daemon.wait_state("full-left", "running");
+    daemon.wait_state("full-stopped", "running");
+    let aside = daemon.folder.join("runtime/unwritten.json");
+    disk.fill();
+    // Stopped all the same; what the command says of the database is not the matter here.
+    drop(daemon.ctl(&["stop", "full-stopped"]));
+    daemon.wait_state("full-stopped", "stopped");
+    let kept = || std::fs::read_to_string(&aside).is_ok_and(|text| text.contains(r#""state":"stopped""#));
+    wait_for("it is put aside", SOON, || kept().then_some(()));
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(daemon.state("full-stopped"), "stopped", "a manual stop outlasts the daemon");
+    assert_eq!(daemon.service("full-left")["pid"], before["pid"]);
+    let told = "the supervisor before this one could not write its database";
+    assert!(daemon.log().contains(told), "{}", daemon.log());
+    disk.free();
+    wait_for("the database has it", SOON, || (!aside.exists()).then_some(()));
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(daemon.state("full-stopped"), "stopped");
 }
 
 #[test]

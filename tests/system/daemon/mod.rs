@@ -5,6 +5,7 @@ mod alerts;
 mod campaign;
 mod cli;
 mod control;
+mod disk;
 mod flask;
 mod folder;
 mod import;
