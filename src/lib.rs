@@ -12,6 +12,7 @@
 //! `core` decides and touches nothing; the adapters (`systemd`, `probe`, `resource`, `store`, `push`, `journal`, `http`) touch the world
 //! and decide nothing; `runtime` is the one loop between them.
 
+mod atomic_file;
 mod cgroup;
 pub mod cli;
 pub mod config;

@@ -21,6 +21,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
+use crate::atomic_file;
+
 /// Random bytes of a token, which is written in hexadecimal.
 const BYTES: usize = 32;
 /// Characters of a token that somebody wrote by hand.
@@ -165,24 +167,13 @@ fn read(path: &Path, group: Option<Gid>) -> io::Result<Vec<u8>> {
 
 /// Under another name first, so that nobody ever reads half a token.
 fn write(folder: &Path, path: &Path, token: &str, group: Option<Gid>) -> io::Result<()> {
-    let new = path.with_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = (|| {
+    atomic_file::replace(path, &path.with_extension("new"), |file| {
         file.write_all(token.as_bytes())?;
         file.write_all(b"\n")?;
-        give_to(&file, group);
+        give_to(file, group);
         file.set_permissions(Permissions::from_mode(MODE))?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    })();
-    if written.is_err() {
-        drop(std::fs::remove_file(&new));
-        return written;
-    }
+        file.sync_all()
+    })?;
     File::open(folder)?.sync_all()
 }
 

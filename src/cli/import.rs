@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -11,6 +10,7 @@ use super::args::ImportFrom;
 use super::failure::Failure;
 use super::out::Out;
 use super::table::clean;
+use crate::atomic_file;
 use crate::config;
 use crate::import::{self, Note, Outcome, Report, World};
 
@@ -65,16 +65,8 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        drop(fs::remove_file(&beside));
-    }
-    written.map_err(failed)
+    let fill = |file: &mut fs::File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    atomic_file::replace(path, beside.as_ref(), fill).map_err(failed)
 }
 
 /// This host.

@@ -92,11 +92,7 @@ pub(super) struct Pending {
 impl Batch {
     /// What of it is for the next daemon.
     pub fn unwritten(&self) -> Unwritten {
-        let record = |(id, kept): &(Id, Kept)| Some((id.clone(), kept.record.as_deref()?.clone()));
-        Unwritten {
-            forgotten: self.forgotten.clone(),
-            records: self.services.iter().filter_map(record).collect(),
-        }
+        Unwritten::new(&self.forgotten, self.services.iter().map(|(id, kept)| (id, kept.record.as_ref())))
     }
 }
 
@@ -176,12 +172,9 @@ impl Pending {
 
     /// What the next daemon would have to know if this one ended now.
     pub fn unwritten(&self) -> Unwritten {
-        let record = |id: &Id| Some((id.clone(), self.kept.get(id)?.record.as_deref()?.clone()));
         let dirty = self.dirty.iter().filter(|(_, parts)| parts.record);
-        Unwritten {
-            forgotten: self.forgotten.clone(),
-            records: dirty.filter_map(|(id, _)| record(id)).collect(),
-        }
+        let record = |id| self.kept.get(id).and_then(|kept| kept.record.as_ref());
+        Unwritten::new(&self.forgotten, dirty.map(|(id, _)| (id, record(id))))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -20,9 +20,9 @@ use crate::core::snapshot::State;
 /// For everything that is only waited for.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Where what it could not write goes.
+/// Where what it could not write goes: in a folder that there is, whatever befalls the database.
 fn aside(database: &Path) -> PathBuf {
-    database.with_extension("aside")
+    database.ancestors().find(|above| above.is_dir()).unwrap().join("aside")
 }
 
 /// What the store said.

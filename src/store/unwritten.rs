@@ -2,13 +2,14 @@
 //! one goes on from there. The file is there only while the database is in trouble, and is whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file;
 use crate::core::action::Record;
 use crate::core::plan::Id;
 
@@ -21,6 +22,14 @@ pub(super) struct Unwritten {
 }
 
 impl Unwritten {
+    pub fn new<'a>(
+        forgotten: &BTreeSet<Id>,
+        records: impl Iterator<Item = (&'a Id, Option<&'a Arc<Record>>)>,
+    ) -> Self {
+        let owned = |(id, record): (&Id, Option<&Arc<Record>>)| Some((id.clone(), record?.as_ref().clone()));
+        Self { forgotten: forgotten.clone(), records: records.filter_map(owned).collect() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.forgotten.is_empty() && self.records.is_empty()
     }
@@ -47,9 +56,7 @@ impl Aside {
     pub fn find(path: PathBuf) -> (Self, Option<Result<Unwritten, String>>) {
         let found = match fs::read(&path) {
             Ok(text) => Some(serde_json::from_slice(&text).map_err(|error| error.to_string())),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                None
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(Err(error.to_string())),
         };
         (Self { path, there: found.is_some(), told: false }, found)
@@ -78,22 +85,15 @@ impl Aside {
     }
 
     fn try_to_write(&self, unwritten: &Unwritten) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
         let text = serde_json::to_vec(unwritten)?;
         // Not synced: it need not outlive this boot.
-        file.write_all(&text).and_then(|()| fs::rename(&fresh, &self.path)).inspect_err(|_| {
-            // What there is of it would take room for nothing.
-            let _gone = fs::remove_file(&fresh);
-        })
+        atomic_file::replace(&self.path, &self.path.with_extension("new"), |file| file.write_all(&text))
     }
 
     /// The database has all of it.
     pub fn remove(&mut self) {
         if std::mem::take(&mut self.there)
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
+            && let Err(error) = atomic_file::remove_if_there(&self.path)
         {
             tracing::warn!("{}, which is out of date, cannot be removed: {error}", self.path.display());
         }
@@ -104,7 +104,7 @@ impl Aside {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
     use super::super::testing::{id, record};

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file::{self, remove_if_there};
 use crate::core::plan::{Id, Secret};
 
 /// A file that is longer is not one of ours.
@@ -52,11 +53,7 @@ impl EnvFiles {
             self.make_folder()?;
             // Ids have no leading dot, so this is nobody's file.
             let fresh = self.folder.join(format!(".{service}.new"));
-            remove_if_there(&fresh)?;
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(render(environment).as_bytes())?;
-            std::fs::rename(&fresh, &path)?;
+            atomic_file::replace(&path, &fresh, |file| file.write_all(render(environment).as_bytes()))?;
         }
         Ok(Some(path))
     }
@@ -93,13 +90,6 @@ impl EnvFiles {
     /// Removes the file of a service, where there is one.
     pub fn remove(&self, service: &Id) -> io::Result<()> {
         remove_if_there(&self.path(service))
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
