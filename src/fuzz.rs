@@ -17,7 +17,7 @@ use crate::core::Wall;
 use crate::core::plan::{HttpProbe, Id, Probe, ServicePlan};
 use crate::core::snapshot::{ServiceView, Snapshot};
 use crate::place::Scope;
-use crate::probe::{OWN_BINARY, ProbeClient, Subject};
+use crate::probe::{Helper, OWN_BINARY, ProbeClient, Subject};
 use crate::store::Store;
 use crate::systemd::{name, property};
 use crate::tls::{TlsFault, TlsFiles};
@@ -249,7 +249,7 @@ pub fn probe(data: &[u8]) {
     let Ok(id) = Id::new("web") else { return };
     let mut plan = ServicePlan::new(id, "/bin/true");
     (plan.health.probe, plan.health.timeout) = (Probe::Http(check), PATIENCE);
-    let subject = Subject { pid: None, unit: None, helper: Path::new(OWN_BINARY) };
+    let subject = Subject { pid: None, unit: None, helper: Helper::Program(Path::new(OWN_BINARY)) };
     let report = servers.runtime.block_on(async {
         let answer = async {
             if let Ok((mut stream, _)) = servers.answers.accept().await {

@@ -37,13 +37,16 @@ pub struct Places {
     pub state: PathBuf,
     /// `supervisor.sock`, `env/`; gone after a reboot.
     pub runtime: PathBuf,
+    /// The socket of those who run exec checks for a daemon that may not.
+    pub exec_checks: Option<PathBuf>,
 }
 
 const NAME: &str = "process-supervisor";
 
 impl Places {
     /// The places of `scope`, from the environment as `var` gives it (`std::env::var` without its error).
-    /// systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY` win where they are set.
+    /// systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY` win where they are set; `EXEC_CHECKS_SOCKET` is that of the
+    /// installed unit.
     pub fn new(scope: Scope, var: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| var(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
         let home = || set("HOME").unwrap_or_else(|| "/".into());
@@ -61,6 +64,7 @@ impl Places {
             config: config.join(NAME).join("supervisor_config.json"),
             state: set("STATE_DIRECTORY").unwrap_or_else(|| state.join(NAME)),
             runtime: set("RUNTIME_DIRECTORY").unwrap_or_else(|| runtime.join(NAME)),
+            exec_checks: set("EXEC_CHECKS_SOCKET"),
         }
     }
 

@@ -10,7 +10,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -180,6 +180,7 @@ fn write(folder: &Path, path: &Path, token: &str, group: Option<Gid>) -> io::Res
 /// A file that stays with its owner is safe, so a failure is no error.
 fn give_to(file: &File, group: Option<Gid>) {
     if let Some(group) = group
+        && file.metadata().is_ok_and(|now| now.gid() != group.as_raw())
         && let Err(error) = fchown(file, None, Some(group))
     {
         tracing::debug!("the token stays closed to group {group}: {error}");
@@ -190,7 +191,6 @@ fn give_to(file: &File, group: Option<Gid>) {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::os::unix::fs::MetadataExt as _;
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()

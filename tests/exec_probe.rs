@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use process_supervisor::core::event::ProbeReport;
 use process_supervisor::core::plan::{Id, Probe, Secret, ServicePlan};
-use process_supervisor::probe::{self, ProbeClient, Subject};
+use process_supervisor::probe::{self, Helper, ProbeClient, Subject, Unable};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -21,9 +22,14 @@ fn check(script: &str) -> ServicePlan {
     plan
 }
 
+const SUPERVISOR: &str = env!("CARGO_BIN_EXE_process-supervisor");
+
+async fn asked_through(helper: Helper<'_>, plan: &ServicePlan, pid: u32) -> Result<ProbeReport, Unable> {
+    probe::run(plan, Subject { pid: Some(pid), unit: None, helper }, &ProbeClient::default()).await
+}
+
 async fn asked_about(plan: &ServicePlan, pid: u32) -> ProbeReport {
-    let helper = Path::new(env!("CARGO_BIN_EXE_process-supervisor"));
-    probe::run(plan, Subject { pid: Some(pid), unit: None, helper }, &ProbeClient::default()).await.unwrap()
+    asked_through(Helper::Program(Path::new(SUPERVISOR)), plan, pid).await.unwrap()
 }
 
 async fn asked(plan: &ServicePlan) -> (bool, String) {
@@ -206,4 +212,54 @@ async fn nothing_leaks() {
         "",
         "nothing runs, nothing is unburied"
     );
+}
+
+/// What runs checks for a supervisor that may not, at a socket.
+fn served(socket: &Path) -> Service {
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let serving =
+        Command::new(SUPERVISOR).args(["probe-exec", "serve"]).stdin(OwnedFd::from(listener)).spawn();
+    Service(serving.unwrap())
+}
+
+#[tokio::test]
+async fn checks_are_run_by_whom_the_socket_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("checks");
+    let ask = |plan: ServicePlan| {
+        let socket = socket.clone();
+        async move { asked_through(Helper::Socket(&socket), &plan, std::process::id()).await }
+    };
+    let lack = ask(check("true")).await.unwrap_err().to_string();
+    assert!(lack.contains("nobody runs checks at") && lack.contains("systemctl restart"), "{lack}");
+
+    let server = served(&socket);
+    let mut many = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        many.spawn(ask(check(&format!("echo {n}; exit {}", n % 2))));
+    }
+    let answers: Vec<_> = many.join_all().await.into_iter().map(|report| report.unwrap().message).collect();
+    for n in 0..20 {
+        let told = if n % 2 == 0 { format!("passes: {n}") } else { format!("exited with status 1: {n}") };
+        assert!(answers.contains(&format!("/bin/sh {told}")), "{n}: {answers:?}");
+    }
+
+    // The supervisor loses interest half-way.
+    let file = folder.path().join("pids");
+    std::fs::write(&file, "").unwrap();
+    let asking = tokio::spawn(ask(check(&forking(&file, "sleep 1000"))));
+    let running = pids(&file, 3).await;
+    asking.abort();
+    gone(&running).await;
+
+    // Whoever serves may end while a check runs.
+    std::fs::write(&file, "").unwrap();
+    let script = format!("echo $$ >> {0}; while [ ! -e {0}.end ]; do sleep 0.01; done", file.display());
+    let asking = tokio::spawn(ask(check(&script)));
+    pids(&file, 1).await;
+    drop(server);
+    std::fs::write(folder.path().join("pids.end"), "").unwrap();
+    assert!(asking.await.unwrap().unwrap().passed);
+    let lack = ask(check("true")).await.unwrap_err().to_string();
+    assert!(lack.contains("Connection refused"), "{lack}");
 }

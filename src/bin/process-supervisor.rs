@@ -59,11 +59,11 @@ struct Arguments {
 enum Command {
     /// Run in the foreground (what happens without a command, too)
     Run,
-    /// Runs one exec check; the daemon starts it
+    /// Runs exec checks; the daemon and systemd start it
     #[command(name = probe::HELPER_COMMAND, hide = true)]
     ProbeExec {
-        #[arg(long = probe::HELPER_STEP.trim_start_matches("--"))]
-        step: bool,
+        #[arg(value_enum, default_value_t = probe::HelperRole::Helper)]
+        role: probe::HelperRole,
     },
 }
 
@@ -78,8 +78,8 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::ProbeExec { step }) = arguments.command {
-        return probe::run_helper(step);
+    if let Some(Command::ProbeExec { role }) = arguments.command {
+        return probe::run_helper(role);
     }
     tls::install_provider();
     let scope = match (arguments.system, arguments.user) {

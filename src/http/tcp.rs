@@ -216,7 +216,11 @@ impl Shared {
                 address.port()
             ),
             ErrorKind::AddrNotAvailable => "no interface has that address: give another one".into(),
-            ErrorKind::PermissionDenied => "ports below 1024 are for root: give another one".into(),
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 take CAP_NET_BIND_SERVICE, which a drop-in gives (`systemctl edit \
+                 process-supervisor`); or give another one"
+                    .into()
+            }
             _ => "give another address".into(),
         };
         let what = format!("the API cannot be served at {address}: {error}; {remedy} in supervisor.listen");

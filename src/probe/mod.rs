@@ -13,7 +13,7 @@ use crate::core::event::ProbeReport;
 use crate::core::plan::{Probe, ServicePlan};
 use crate::core::time::Human;
 
-pub use exec::{COMMAND as HELPER_COMMAND, STEP as HELPER_STEP, run_helper};
+pub use exec::{COMMAND as HELPER_COMMAND, Role as HelperRole, run_helper};
 pub use http::ProbeClient;
 
 /// What a probe found, in words; an `Err` is a failure.
@@ -38,8 +38,17 @@ pub struct Subject<'a> {
     pub pid: Option<u32>,
     /// The unit whose cgroup exec checks run in; `None` leaves them in the supervisor's.
     pub unit: Option<&'a str>,
-    /// The supervisor's binary, which exec checks are started with: it understands [`HELPER_COMMAND`].
-    pub helper: &'a Path,
+    /// Who runs exec checks.
+    pub helper: Helper<'a>,
+}
+
+/// Who runs exec checks: a program that understands [`HELPER_COMMAND`].
+#[derive(Debug, Clone, Copy)]
+pub enum Helper<'a> {
+    /// Started by us for each check.
+    Program(&'a Path),
+    /// Started for each check by what listens at this socket. It may do what we may not.
+    Socket(&'a Path),
 }
 
 /// The running binary, also after another version has taken its name.
@@ -124,7 +133,7 @@ pub(crate) mod tests {
     }
 
     fn myself() -> Subject<'static> {
-        Subject { pid: Some(std::process::id()), unit: None, helper: Path::new(OWN_BINARY) }
+        Subject { pid: Some(std::process::id()), unit: None, helper: Helper::Program(Path::new(OWN_BINARY)) }
     }
 
     fn tcp(port: u16) -> Probe {

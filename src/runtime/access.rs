@@ -1,7 +1,8 @@
 //! What the API over TCP needs from files: tokens and certificates, read when the daemon starts and at each reload, and
 //! tried again for as long as something is wrong with them.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -212,12 +213,20 @@ async fn read(shared: &Shared, asked: &Asked, wanted: &watch::Sender<Wanted>) ->
     if asked.listen.is_empty() { Vec::new() } else { troubles }
 }
 
+/// Nothing is asked of the kernel where the group has it already: the installed unit may not ask.
+pub(super) fn give_to(path: &Path, group: Gid) -> std::io::Result<()> {
+    if path.metadata()?.gid() == group.as_raw() {
+        return Ok(());
+    }
+    Ok(chown(path, None, Some(group))?)
+}
+
 type Made = Vec<(Role, Result<Digest, String>)>;
 
-fn tokens(folder: &std::path::Path, scope: Scope) -> Made {
+fn tokens(folder: &Path, scope: Scope) -> Made {
     let group = group(scope);
     if let Some(group) = group
-        && let Err(error) = chown(folder, None, Some(group))
+        && let Err(error) = give_to(folder, group)
     {
         tracing::warn!("the tokens in {} stay closed to group {GROUP}: {error}", folder.display());
     }

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::unistd::{Group, chown};
+use nix::unistd::Group;
 use tokio::net::UnixListener;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::access::GROUP;
+use super::access::{self, GROUP};
 use super::setup::SetupError;
 use crate::core::time::Human;
 use crate::http::News;
@@ -216,7 +216,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 /// Where the group exists and we may: its members may use the socket.
 fn open_to_group(path: &Path) {
     if let Ok(Some(group)) = Group::from_name(GROUP)
-        && let Err(error) = chown(path, None, Some(group.gid))
+        && let Err(error) = access::give_to(path, group.gid)
     {
         warn!("the socket stays closed to group {GROUP}: {error}");
     }

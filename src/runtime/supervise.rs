@@ -28,7 +28,7 @@ use crate::core::sample::Sample;
 use crate::core::snapshot::{Snapshot, State};
 use crate::core::{Engine, Now};
 use crate::place::Places;
-use crate::probe::{self, ProbeClient};
+use crate::probe::{self, Helper, ProbeClient};
 use crate::push::Pusher;
 use crate::store::{Phase, Store, Trouble};
 use crate::systemd::{Manager, Notice, name::service_unit, notify, signal_name};
@@ -241,9 +241,12 @@ impl Loop {
     fn probe(&mut self, plan: Arc<ServicePlan>, invocation: InvocationId, pid: Option<u32>) {
         let (client, inputs) = (self.state.client.clone(), self.to_inputs.clone());
         let (service, critical) = (plan.id.clone(), plan.critical);
+        let checks = self.places.exec_checks.clone();
         self.state.probes.begin(service.clone(), critical, move || async move {
             let unit = service_unit(&service);
-            let subject = probe::Subject { pid, unit: Some(&unit), helper: Path::new(probe::OWN_BINARY) };
+            let own = Helper::Program(Path::new(probe::OWN_BINARY));
+            let helper = checks.as_deref().map_or(own, Helper::Socket);
+            let subject = probe::Subject { pid, unit: Some(&unit), helper };
             let input = match probe::run(&plan, subject, &client).await {
                 Ok(report) => Input::Probed { service, invocation, report },
                 Err(lack) => Input::Unprobed { service, invocation, lack },

@@ -71,9 +71,13 @@ fn advice(error: &rusqlite::Error) -> String {
         }
         Some(ErrorCode::DiskFull) => "free some space on its disk",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "make the file and its folder writable for the supervisor"
+            "make the file and its folder writable for the supervisor (`systemctl cat process-supervisor` says what it \
+             may not)"
         }
-        Some(ErrorCode::CannotOpen) => "see that its folder exists and is writable for the supervisor",
+        Some(ErrorCode::CannotOpen) => {
+            "see that its folder exists and is writable for the supervisor (`systemctl cat process-supervisor` says what \
+             it may not)"
+        }
         Some(ErrorCode::SystemIoFailure) => "see the kernel's log for disk errors",
         _ => return error.to_string(),
     };

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::cgroup::memberships;
+
 /// Kills that nobody asked about yet; the oldest go first.
 const KEPT: usize = 256;
 /// One record of the log is at most 8 KiB.
@@ -38,7 +40,7 @@ impl OomLog {
             file.seek(SeekFrom::End(0))?;
             Ok(file)
         };
-        let log = open().map_err(|error| tracing::debug!(%error, "the kernel's log cannot be read")).ok();
+        let log = open().map_err(|error| without_log(&error)).ok();
         Self { log, kills: VecDeque::new() }
     }
 
@@ -77,6 +79,18 @@ impl OomLog {
                 Err(_) => return,
             }
         }
+    }
+}
+
+/// Where systemd says it too, nothing is lost.
+fn without_log(error: &io::Error) {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let is_memory = |controllers: &str| controllers.split(',').any(|controller| controller == "memory");
+    if memberships(&groups).any(|(controllers, _)| is_memory(controllers)) {
+        tracing::warn!(
+            "/dev/kmsg cannot be read ({error}): on this host, with control groups v1, a kill for want of memory is \
+             told as signal 9 alone; process-supervisor.service says what gives it the right to"
+        );
     }
 }
 

@@ -27,6 +27,8 @@ until_true 20 "the daemon" systemctl is-active -q process-supervisor
 supervisorctl validate >/dev/null || fail "the configuration of the package is not valid"
 [ "$(stat -c %a /etc/process-supervisor/supervisor_config.json)" = 600 ] || fail "others may read the configuration"
 [ "$(stat -c '%a %G' /run/process-supervisor/supervisor.sock)" = "660 process-supervisor" ] || fail "the socket is not the group's"
+systemd-analyze security --threshold=20 process-supervisor.service | tail -1 || fail "the daemon may do more than it needs"
+! systemctl is-active -q process-supervisor-checks.service || fail "exec checks are served before there is one"
 ls /usr/share/man/man8/process-supervisor.8* /usr/share/man/man1/supervisorctl-start.1* >/dev/null || fail "no manual"
 
 echo "== services, with what the hardening might be in the way of"
@@ -93,7 +95,9 @@ deb) said=$(dpkg -r process-supervisor) ;;
 rpm) said=$(rpm --erase process-supervisor 2>&1) ;;
 esac
 [[ $said == *"The services go on without supervision"* ]] || fail "nobody said what becomes of the services"
-! systemctl is-active -q process-supervisor || fail "it goes on"
+for unit in process-supervisor.service process-supervisor-checks.socket process-supervisor-checks.service; do
+    ! systemctl is-active -q $unit || fail "$unit goes on"
+done
 [ "$(pids)" = "$before" ] || fail "processes changed in the removal"
 systemctl stop supervisor.slice
 until_true 30 "the end of the services" sh -c '[ -z "$(systemctl list-units -q --state=running "supervisor-*.service")" ]'

@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::output::Output;
-use super::{COMMAND, Order, STEP, StepOrder, cgroup, descendants, step, subject};
+use super::{Answer, COMMAND, Order, StepOrder, cgroup, descendants, subject};
 use crate::core::time::Human;
 use crate::environment_file;
 use crate::mask::Mask;
@@ -33,25 +33,20 @@ enum End {
     Cancelled(&'static str),
 }
 
-/// What `process-supervisor probe-exec` does: takes an order from standard input, writes the finding to standard
-/// output. With `as_step` it is the second step, which becomes the check.
-pub fn run(as_step: bool) -> ExitCode {
-    if as_step {
-        return step::run();
-    }
-    let finding = helped();
-    let text = serde_json::to_vec(&finding).unwrap_or_default();
+/// Takes an order from standard input, writes the answer to standard output.
+pub(super) fn run() -> ExitCode {
+    let text = serde_json::to_vec(&helped()).unwrap_or_default();
     match std::io::stdout().write_all(&text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn helped() -> Finding {
+fn helped() -> Answer {
     let begun = Instant::now();
-    let order = read_order().map_err(|error| format!("the order of the check cannot be read: {error}"))?;
+    let order = read_order().map_err(|error| format!("its order cannot be read: {error}"))?;
     let program = order.program.clone();
-    checked(order, begun).map_err(|why| format!("{program} {why}"))
+    Ok(checked(order, begun).map_err(|why| format!("{program} {why}")))
 }
 
 /// The line, byte by byte as far as the pipe is concerned: what comes after it is the end of the daemon's interest.
@@ -136,7 +131,7 @@ fn start(order: &StepOrder) -> std::io::Result<(Pid, PipeReader)> {
     let text = serde_json::to_vec(order)?;
     // The file that runs now, also where another version has taken its name.
     let mut child = Command::new("/proc/self/exe")
-        .args([COMMAND, STEP])
+        .args([COMMAND, "step"])
         .stdin(Stdio::piped())
         .stdout(writer.try_clone()?)
         .stderr(writer)

@@ -8,39 +8,66 @@
 //!
 //! ```text
 //! daemon --order--> helper (root, in the service's cgroup) --fork--> step: user, folder, exec --> program
-//!        <-finding-                                        <-- first 4 KiB of what it prints ---
+//!        <-answer-                                         <-- first 4 KiB of what it prints ---
 //! ```
+//!
+//! Becoming a user and entering a cgroup takes capabilities. Where the daemon has none, as in its installed unit, the
+//! helper is started by a process that has them and does nothing else: see [`serve`].
 
 mod cgroup;
 mod descendants;
 mod helper;
 mod output;
+mod serve;
 mod step;
 mod subject;
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::Command;
 
-use super::{Finding, Unable};
+use super::{Finding, Helper, Unable};
 use crate::core::plan::ServicePlan;
 use crate::core::time::Human;
 
-pub use helper::run as run_helper;
-
-/// The hidden command of the binary, and the word that makes it the second step.
+/// The hidden command of the binary.
 pub const COMMAND: &str = "probe-exec";
-/// As [`COMMAND`] says.
-pub const STEP: &str = "--step";
+
+/// What the binary is under that command, in the words of its command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Runs the check that it is told on standard input.
+    Helper,
+    /// Becomes the user and the program of the check.
+    Step,
+    /// Starts a helper for whoever connects to the listening socket that is its standard input.
+    Serve,
+}
+
+/// What `process-supervisor probe-exec` does.
+pub fn run_helper(role: Role) -> ExitCode {
+    match role {
+        Role::Helper => helper::run(),
+        Role::Step => step::run(),
+        Role::Serve => serve::run(),
+    }
+}
 
 /// For the helper, beyond the check's own time: it starts, and it kills what is left of the check.
 const GRACE: Duration = Duration::from_secs(2);
-/// Of a finding, in bytes.
-const LONGEST_FINDING: u64 = 16 << 10;
+/// Of an answer, in bytes.
+const LONGEST_ANSWER: u64 = 16 << 10;
+
+/// What comes back for an order; an `Err` says why the check could not be run at all.
+type Answer = Result<Finding, String>;
 
 /// What the helper is told. One line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -75,7 +102,7 @@ pub(super) async fn ask(
     (program, args): (&str, &[String]),
     plan: &ServicePlan,
     pid: Option<u32>,
-    (helper, unit): (&Path, Option<&str>),
+    (helper, unit): (Helper<'_>, Option<&str>),
     timeout: Duration,
 ) -> Result<Finding, Unable> {
     let Some(main_pid) = pid else { return Ok(Err("there is no main process".into())) };
@@ -102,35 +129,55 @@ pub(super) async fn ask(
 
 impl Order {
     /// Dropped half-way, this closes the helper's input, on which it kills the check.
-    async fn carry_out(self, helper: &Path) -> Result<Finding, Unable> {
-        let broken = |what: &str, error: &dyn std::fmt::Display| {
-            Unable(format!("{} could not be run: {what}: {error}", self.program))
-        };
-        let mut line = serde_json::to_vec(&self).map_err(|error| broken("its order", &error))?;
+    async fn carry_out(self, helper: Helper<'_>) -> Result<Finding, Unable> {
+        let broken =
+            |why: &dyn std::fmt::Display| Unable(format!("{} could not be run: {why}", self.program));
+        let mut line = serde_json::to_vec(&self).map_err(|error| broken(&format!("its order: {error}")))?;
         line.push(b'\n');
-        let mut child = tokio::process::Command::new(helper)
-            .arg(COMMAND)
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| broken("the supervisor's own binary", &error))?;
-        let (Some(mut lifeline), Some(answer)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(broken("its helper", &"no pipes"));
-        };
-        lifeline.write_all(&line).await.map_err(|error| broken("its helper", &error))?;
+        let mut helper = helper.begin().await.map_err(|why| broken(&why))?;
+        let gone = |error| broken(&format!("its helper: {error}"));
+        helper.write_all(&line).await.map_err(gone)?;
         let mut text = Vec::new();
-        let read = answer.take(LONGEST_FINDING).read_to_end(&mut text).await;
-        read.map_err(|error| broken("its helper", &error))?;
-        drop(lifeline);
-        let ended = child.wait().await.map_err(|error| broken("its helper", &error))?;
-        Ok(serde_json::from_slice(&text).unwrap_or_else(|_| {
-            Err(format!(
-                "{} was killed from outside, with all of the service's processes ({ended})",
+        match (&mut helper).take(LONGEST_ANSWER).read_to_end(&mut text).await {
+            // The helper was killed before it had read its order.
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => return Err(gone(error)),
+            _ => {}
+        }
+        match serde_json::from_slice::<Answer>(&text) {
+            Ok(answer) => answer.map_err(|why| broken(&why)),
+            Err(_) => Ok(Err(format!(
+                "{} was killed from outside, with all of the service's processes",
                 self.program
-            ))
-        }))
+            ))),
+        }
     }
+}
+
+impl Helper<'_> {
+    /// The standard input and output of a helper that waits for its order.
+    async fn begin(self) -> Result<UnixStream, String> {
+        match self {
+            Self::Program(program) => {
+                let pair = || -> io::Result<_> {
+                    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+                    ours.set_nonblocking(true)?;
+                    start(program, theirs.into())?;
+                    UnixStream::from_std(ours)
+                };
+                pair().map_err(|error| format!("the supervisor's own binary: {error}"))
+            }
+            Self::Socket(socket) => UnixStream::connect(socket).await.map_err(|error| {
+                let unit = "process-supervisor-checks.socket";
+                format!("nobody runs checks at {} ({error}): `systemctl restart {unit}`", socket.display())
+            }),
+        }
+    }
+}
+
+/// Starts a helper with this as its standard input and output. Its end is seen to by tokio.
+fn start(program: &Path, stream: OwnedFd) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.arg(COMMAND).current_dir("/").process_group(0);
+    command.stdin(stream.try_clone()?).stdout(stream).stderr(Stdio::null());
+    command.spawn().map(drop)
 }
