@@ -12,7 +12,7 @@ use std::time::Duration;
 use process_supervisor::config::{
     self, Found, Lacking, Loaded, Machine, Problem, Severity, Unreadable, World, load_in, render,
 };
-use process_supervisor::core::plan::{Plan, Probe, ServicePlan, ServiceType};
+use process_supervisor::core::plan::{Id, Plan, Probe, ServicePlan, ServiceType};
 use process_supervisor::place::Scope;
 use process_supervisor::tls::{TlsFault, TlsFile, TlsFiles};
 use proptest::prelude::*;
@@ -481,4 +481,67 @@ fn the_examples_of_the_readme_are_valid() {
                 "web": {{"command": "/bin/true", {field}}}}}}}"#
         ));
     }
+}
+
+#[test]
+fn what_systemd_refuses_is_told_with_its_place() {
+    let text = "{\"services\": {\"web\": {\"command\": \"/usr/bin/app\",\n  \"unit_properties\": {\"PrivateTmp\": true, \"Nice\": 5}}}}";
+    let mut loaded = check(text).unwrap();
+    let id = Id::new("web").unwrap();
+    let problem = loaded.refused_property(&id, "Nice", "not today");
+    assert_eq!((problem.line, problem.column), (2, 43), "{problem:?}");
+    assert_eq!(problem.path, "services.web.unit_properties.Nice");
+    assert_eq!(problem.message, "systemd does not take Nice: not today");
+    assert!(problem.help.contains("man systemd.exec"));
+    let elsewhere = loaded.refused_property(&id, "CPUWeight", "no");
+    assert_eq!((elsewhere.line, elsewhere.message.as_str()), (0, "systemd does not take CPUWeight: no"));
+
+    assert_eq!(loaded.plan.services[&id].lacks, None);
+    loaded.set_lacking(&id, "the first");
+    loaded.set_lacking(&id, "the second");
+    assert_eq!(loaded.plan.services[&id].lacks.as_deref(), Some("the first"));
+}
+
+/// A main file that includes others of this size, in bytes, which hold nothing.
+struct Large(Vec<usize>);
+
+impl World for Large {
+    fn read(&self, path: &Path) -> Result<String, Unreadable> {
+        let Some(number) = path.to_str().and_then(|name| name.strip_suffix(".large")) else {
+            let names: Vec<_> = (0..self.0.len()).map(|n| format!("\"{n}.large\"")).collect();
+            return Ok(format!("{{\"include\": [{}], \"services\": {{}}}}", names.join(", ")));
+        };
+        Ok(" ".repeat(self.0[number.parse::<usize>().unwrap()] - 2) + "{}")
+    }
+
+    fn list(&self, _: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn look(&self, _: &Path) -> Found {
+        Found::File
+    }
+
+    fn has_user(&self, _: &str) -> bool {
+        true
+    }
+
+    fn has_group(&self, _: &str) -> bool {
+        true
+    }
+
+    fn check_tls(&self, _: &TlsFiles) -> Result<(), TlsFault> {
+        Ok(())
+    }
+}
+
+#[test]
+fn included_files_are_bounded_together() {
+    const SIZE: usize = 16 << 20;
+    let whole = Large(vec![SIZE; 4]);
+    load_in(&whole, Path::new("main.json"), Scope::System, Lacking::Refuse).unwrap();
+    let more = Large(vec![SIZE, SIZE, SIZE, SIZE, 3]);
+    let problems = load_in(&more, Path::new("main.json"), Scope::System, Lacking::Refuse).unwrap_err();
+    let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(said, ["more than 64 MiB or 10000 files are included"]);
 }

@@ -26,8 +26,10 @@ use crate::place::Scope;
 /// Calls in flight at once. The bus refuses more than 128 on one connection, and systemd answers one after the other.
 const WINDOW: usize = 32;
 /// Jobs in progress at once. For each, systemd takes a match rule of its own bus connection, of which dbus-daemon allows
-/// 512; with one too many systemd loses the bus. Starts that take long do not keep stops waiting.
-const START_JOBS: usize = 128;
+/// 512; with one too many systemd loses the bus. It begins with the jobs that it has when no call waits, and tells of
+/// their ends after the last of them: with few at once, it is waited for often. Starts that take long do not keep stops
+/// waiting.
+const START_JOBS: usize = 256;
 const STOP_JOBS: usize = 128;
 /// Descriptions of units that exist at once: each takes 12 KiB, and systemd reads one after the other.
 const SPECS: usize = 8;
