@@ -351,3 +351,26 @@ impl From<&str> for ExitResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_results_are_written_as_systemd_writes_them() {
+        let (id, hex) = (InvocationId(0xab), "000000000000000000000000000000ab");
+        assert_eq!(
+            (id.to_string().as_str(), format!("{id:?}").as_str(), String::from(id).as_str()),
+            (hex, hex, hex)
+        );
+        assert_eq!(InvocationId::try_from(hex.to_owned()), Ok(id));
+        assert!(InvocationId::try_from("of no run".to_owned()).is_err());
+        let words =
+            ["success", "exit-code", "signal", "core-dump", "oom-kill", "timeout", "watchdog", "resources"];
+        for word in words.into_iter().chain(["protocol", "exited_unsupervised", "a-new-one"]) {
+            let result = ExitResult::from(word);
+            assert_eq!((result.as_str(), result.to_string().as_str()), (word, word));
+            assert_eq!(matches!(result, ExitResult::Other(_)), word == "a-new-one");
+        }
+    }
+}

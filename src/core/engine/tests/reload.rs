@@ -58,6 +58,22 @@ fn what_is_of_no_service_is_told_too() {
 }
 
 #[test]
+fn groups_have_their_services_in_the_order_of_starts() {
+    let in_shop = |s: ServicePlan| s.with(|s| s.groups = vec![id("shop")]);
+    let group = |name| (id(name), GroupPlan { limits: Limits::default() });
+    let grouped = Plan {
+        groups: [group("shop"), group("empty")].into(),
+        ..plan([in_shop(svc("a").needs("z")), in_shop(svc("z")), svc("alone")])
+    };
+    let mut rig = Rig::new(grouped);
+    let of = |rig: &mut Rig, group: &str| rig.engine.snapshot().groups.get(&id(group)).cloned();
+    assert_eq!(of(&mut rig, "shop"), Some(vec![id("z"), id("a")]));
+    assert_eq!(of(&mut rig, "empty"), Some(vec![]));
+    rig.reload(plan([svc("alone")]));
+    assert_eq!(of(&mut rig, "empty"), None);
+}
+
+#[test]
 fn added_and_removed() {
     let mut rig = Rig::new(plan([svc("db"), svc("web").needs("db"), svc("down").disabled()]));
     rig.up("db");
