@@ -550,3 +550,25 @@ fn included_files_are_bounded_together() {
     let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
     assert_eq!(said, ["more than 64 MiB or 10000 files are included"]);
 }
+
+#[test]
+fn numbers_are_good_up_to_their_bounds() {
+    let of_service =
+        |fields: &str| format!(r#"{{"services": {{"web": {{"command": "/usr/bin/app", {fields}}}}}}}"#);
+    let check_of = |fields: &str| of_service(&format!(r#""health_check": {{"type": "process", {fields}}}"#));
+    let supervisor = |fields: &str| format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#);
+    for (good, bad) in [
+        (check_of(r#""interval": 0.1"#), check_of(r#""interval": 0.099"#)),
+        (check_of(r#""timeout": 0.001"#), check_of(r#""timeout": 0.0009"#)),
+        (check_of(r#""interval": 5, "timeout": 5"#), check_of(r#""interval": 5, "timeout": 5.001"#)),
+        (
+            of_service(r#""graceful_shutdown": {"timeout": 0.001}"#),
+            of_service(r#""graceful_shutdown": {"timeout": 0.0009}"#),
+        ),
+        (supervisor(r#""metrics_interval": 1"#), supervisor(r#""metrics_interval": 0.999"#)),
+        (supervisor(r#""metrics_interval": 86400"#), supervisor(r#""metrics_interval": 86400.001"#)),
+    ] {
+        assert!(check(&good).is_ok(), "{good}");
+        assert!(check(&bad).is_err(), "{bad}");
+    }
+}

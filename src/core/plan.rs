@@ -408,7 +408,9 @@ mod tests {
     #[test]
     fn ids_follow_the_contract() {
         for good in ["a", "architect-prod", "0.x_y", &"a".repeat(64)] {
-            assert_eq!(Id::new(good).unwrap().as_str(), good);
+            let id = Id::new(good).unwrap();
+            assert_eq!((id.as_str(), format!("{id:?}")), (good, format!("{good:?}")));
+            assert_eq!(Id::try_from(String::from(id.clone())), Ok(id));
         }
         for bad in ["", "-a", ".a", "_a", "a b", "a/b", "ä", "a\n", &"a".repeat(65)] {
             assert_eq!(Id::new(bad), Err(BadId), "{bad:?}");

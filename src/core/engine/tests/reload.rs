@@ -58,6 +58,20 @@ fn what_is_of_no_service_is_told_too() {
 }
 
 #[test]
+fn a_name_that_leads_elsewhere_is_no_other_program() {
+    let at = |program: &str, command: &str| {
+        svc("web").with(|s| (s.exec.program, s.exec.command) = (program.into(), command.into()))
+    };
+    let now = || at("/usr/bin/web-1", "web");
+    for (new, effects) in
+        [(at("/usr/bin/web-2", "web"), &[][..]), (at("/usr/bin/web-1", "web-1"), &["stop web"])]
+    {
+        let mut rig = Rig::running(now());
+        assert_eq!(rig.reload(plan([new])), effects);
+    }
+}
+
+#[test]
 fn groups_have_their_services_in_the_order_of_starts() {
     let in_shop = |s: ServicePlan| s.with(|s| s.groups = vec![id("shop")]);
     let group = |name| (id(name), GroupPlan { limits: Limits::default() });
