@@ -396,6 +396,34 @@ fn a_reload_says_what_changes() {
 }
 
 #[test]
+fn a_reload_names_what_changes_of_the_supervisor() {
+    let settings = |fields: &str| {
+        check(&format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#)).unwrap().settings
+    };
+    let before = settings("");
+    for (field, value) in [
+        ("listen", r#"["127.0.0.1:9002"]"#),
+        ("tls", r#"{"certificate": "/etc/shop.crt", "key": "/etc/shop.key"}"#),
+        ("allowed_hosts", r#"["shop.example.com"]"#),
+        ("anonymous", r#""read""#),
+        ("database", r#""/srv/shop.db""#),
+        ("metrics_interval", "7"),
+        ("retention_days", "7"),
+        ("stop_services_on_exit", "true"),
+        ("default_user", r#""nobody""#),
+        ("dashboard_url", r#""http://127.0.0.1:1""#),
+        ("max_concurrent_starts", "7"),
+    ] {
+        let after = settings(&format!("\"{field}\": {value}"));
+        assert_eq!(config::diff_settings(&before, &after), [field]);
+        assert_eq!(config::diff_settings(&after, &after), [""; 0]);
+    }
+    let url = r#""dashboard_url": "http://127.0.0.1:1""#;
+    let token = settings(&format!(r#"{url}, "dashboard_token_file": "/etc/token""#));
+    assert_eq!(config::diff_settings(&settings(url), &token), ["dashboard_token_file"]);
+}
+
+#[test]
 fn the_number_of_problems_is_bounded() {
     let services: Vec<_> = (0..5000).map(|n| format!("\"s{n}\": {{\"comand\": 1}}")).collect();
     let text = format!("{{\"services\": {{{}}}}}", services.join(","));

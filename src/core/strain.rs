@@ -49,9 +49,7 @@ impl Strain {
         let mut news = Vec::new();
         let limits = &plan.limits;
         #[expect(clippy::cast_precision_loss, reason = "a percentage of bytes needs no more")]
-        let percent = |used: Option<u64>, limit: Option<u64>| {
-            Some(used? as f64 / limit.filter(|limit| *limit > 0)? as f64 * 100.0)
-        };
+        let percent = |used: Option<u64>, limit: Option<u64>| Some(used? as f64 / limit? as f64 * 100.0);
         let cpu = sample.cpu_percent.zip(limits.cpu_percent).map(|(used, limit)| used / limit * 100.0);
         for (kind, share) in [
             (AlertKind::Memory, percent(sample.memory, limits.memory_bytes)),

@@ -26,6 +26,17 @@ fn the_reference_delays_then_fatal() {
 }
 
 #[test]
+fn the_next_try_is_shown_in_backoff_alone() {
+    let mut rig = Rig::running(svc("web"));
+    assert_eq!(rig.view("web").next_retry_at, None);
+    rig.exits("web", exited(1));
+    let due = Wall(rig.now().wall.0 + 10_000);
+    assert_eq!(rig.view("web").next_retry_at, Some(due));
+    rig.stop("web");
+    assert_eq!((rig.state("web"), rig.view("web").next_retry_at), (Stopped, None));
+}
+
+#[test]
 fn jitter_is_added_to_the_delay() {
     let mut rig = Rig::running(svc("web").with(|s| s.restart.jitter = 0.5));
     rig.entropy = u64::MAX;
