@@ -375,6 +375,10 @@ fn a_reload_says_what_changes() {
             assert_eq!(report.unchanged.iter().map(|i| i.as_str()).collect::<Vec<_>>(), ["same"]);
         }
     }
+    let run = |program: &str| file(&[("it", format!(r#"{{"command": "/usr/bin/{program}"}}"#))], "");
+    let report = config::diff(&run("app"), &run("python3"));
+    assert_eq!(report.restarted[0].fields, ["command"]);
+
     let old = file(
         &[("a", service("")), ("b", service(", \"groups\": [\"g\"], \"environment\": {\"A\": \"1\"}"))],
         "",

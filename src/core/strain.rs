@@ -241,5 +241,36 @@ mod tests {
                 "held back by its CPU limit for 75 % of the time; it is slower than it could be",
             ]
         );
+        let idle = Sample {
+            memory: Some(1),
+            tasks: Some(1),
+            cpu_percent: Some(1.0),
+            throttled: Some(0.0),
+            ..Sample::default()
+        };
+        let mut over = strain.take(&plan(), InvocationId(1), &idle, Mono::default());
+        over.extend(strain.take(&plan(), InvocationId(1), &idle, Mono::default()));
+        assert_eq!(
+            over.iter().map(|c| c.words.as_str()).collect::<Vec<_>>(),
+            [
+                "memory is no longer near its limit",
+                "the number of tasks is no longer near its limit",
+                "CPU time is no longer near its limit",
+                "CPU throttling is no longer near its limit",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_last_daemon_saw_has_words_from_the_next_sample_on() {
+        let kind = AlertKind::Memory;
+        let mut strain = Strain { high: [(kind, String::new())].into(), ..Strain::default() };
+        assert_eq!(strain.words(&plan(), kind), "web: memory is near its limit");
+        for mib in [95, 99] {
+            let sample = Sample { memory: Some(mib << 20), ..Sample::default() };
+            assert_eq!(strain.take(&plan(), InvocationId(1), &sample, Mono::default()), []);
+            let told = "web: memory is 95 MiB of 100 MiB, warned from 90 %; at the limit the kernel kills it";
+            assert_eq!(strain.words(&plan(), kind), told, "as of when it was first seen");
+        }
     }
 }
