@@ -99,6 +99,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn signals_have_their_names() {
+        let names = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM";
+        for (number, name) in (1..).zip(names.split(' ')).chain([(24, "XCPU"), (25, "XFSZ"), (31, "SYS")]) {
+            assert_eq!(signal(number), format!("SIG{name}"));
+        }
+        assert_eq!(signal(16), "signal 16");
+    }
+
+    #[test]
     fn exits_say_what_happened() {
         let limits = Limits { memory_bytes: Some(512 << 20), ..Limits::default() };
         for (code, signal, result, words) in [

@@ -103,7 +103,7 @@ pub struct Service {
     pub next_retry_at: Option<String>,
     /// How the last run ended.
     pub last_exit: Option<LastExit>,
-    /// Why it is in its state.
+    /// Why it is in its state; once its health changed, why that is what it is.
     pub reason: String,
     /// Since when it is in its state.
     pub since: String,

@@ -211,6 +211,9 @@ impl Engine {
             Health::Unknown => (Level::Warning, "; it goes on, and is asked again".into()),
             Health::Healthy => (Level::Info, String::new()),
         };
+        if let Some(running) = self.touch(id).filter(|s| s.state == State::Running) {
+            running.reason = format!("{after}: {answer}");
+        }
         let message = format!("{id}: {before} -> {after}: {answer}{next}");
         let details =
             [("from", before.as_str().into()), ("to", after.as_str().into()), ("answer", answer.into())];

@@ -78,6 +78,7 @@ fn what_the_supervisor_could_not_ask_counts_for_nothing() {
         rig.lines(),
         ["web: healthy -> unknown: cannot be checked: too many open files; it goes on, and is asked again"]
     );
+    assert_eq!(rig.view("web").reason, "unknown: cannot be checked: too many open files");
     assert_eq!(round(&mut rig, '-'), ["stop web"], "nor does it end the row");
 
     let mut rig = Rig::running(quick().with(|s| s.auto_restart = false));
@@ -177,6 +178,12 @@ fn without_auto_restart_it_is_left_ill_until_that_is_turned_on() {
         rig.lines(),
         ["web: healthy -> unhealthy: HTTP 503; 3 failures in a row, left running: auto_restart is off"]
     );
+    assert_eq!(rig.view("web").reason, "unhealthy: HTTP 503");
+    round(&mut rig, '+');
+    assert_eq!(rig.view("web").reason, "healthy: HTTP 503", "as the stand-in answers");
+    for _ in 0..3 {
+        round(&mut rig, '-');
+    }
     rig.reload(plan([quick()]));
     assert_eq!(round(&mut rig, '-'), ["stop web"]);
 }
