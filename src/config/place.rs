@@ -157,3 +157,22 @@ impl<'a> At<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_long_or_odd_are_quoted() {
+        let shown = |key: &str| {
+            let mut shown = Shown("services".into());
+            shown.key(key);
+            shown.0
+        };
+        assert_eq!(shown("web-1"), "services.web-1");
+        assert_eq!(shown(&"a".repeat(64)), format!("services.{}", "a".repeat(64)));
+        for odd in ["", "a.b", "a b", &"a".repeat(65)] {
+            assert!(shown(odd).starts_with("services[\""), "{odd}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What somebody is told, when, and when it is over.
 
 use super::*;
-use crate::core::alert::AlertKind;
+use crate::core::alert::{AlertKey, AlertKind};
 use crate::core::sample::Sample;
 
 fn crash(rig: &mut Rig, name: &str) {
@@ -60,6 +60,18 @@ fn a_start_that_hangs_after_a_crash_is_told() {
     rig.pass(9.0);
     assert_eq!(rig.alert_lines(), NOTHING);
     rig.pass(2.0);
+    assert_eq!(open(&rig), "web/down");
+}
+
+#[test]
+fn a_look_before_its_time_tells_nothing() {
+    let mut rig = Rig::running(svc("web"));
+    crash(&mut rig, "web");
+    rig.pass(5.0);
+    rig.reload(plan([svc("web").with(|s| s.description = "looked at again".into())]));
+    assert_eq!(rig.alert_lines(), NOTHING);
+    rig.pass(5.0);
+    rig.pass(11.0);
     assert_eq!(open(&rig), "web/down");
 }
 
@@ -123,6 +135,28 @@ fn the_root_is_told_and_names_those_that_it_takes_with_it() {
     rig.pass(600.0);
     assert_eq!(open(&rig), "");
     assert!(rig.alert_lines().iter().all(|line| line.contains("db")));
+}
+
+#[test]
+fn one_that_waits_hands_on_whom_it_waits_for_and_one_that_runs_does_not() {
+    let chain = [svc("db").with(|s| s.critical = true), svc("web").needs("db"), svc("edge").needs("web")];
+    let mut rig = Rig::new(plan(chain.clone()));
+    rig.started("db");
+    crash(&mut rig, "db");
+    assert_eq!(open(&rig), "db/down");
+    let affected = rig.alerts.values().next().unwrap().details["affected"].clone();
+    assert_eq!(affected, serde_json::json!(["edge", "web"]));
+
+    let mut rig = Rig::new(plan(chain));
+    for name in ["db", "web", "edge"] {
+        rig.up(name);
+    }
+    crash(&mut rig, "db");
+    crash(&mut rig, "edge");
+    rig.pass(10.0);
+    rig.started("edge");
+    crash(&mut rig, "edge");
+    assert_eq!(open(&rig), "db/down edge/down", "web runs, so it is no fault of the database");
 }
 
 #[test]
@@ -287,6 +321,23 @@ fn what_the_last_daemon_told_is_not_told_again_and_what_is_over_is_resolved() {
     assert_eq!(rig.alerts.keys().cloned().collect::<Vec<_>>(), keys, "the same ones, and no other");
     rig.crash(plan([svc("web")]), []);
     assert_eq!(open(&rig), "web/down web/oom_kill");
+}
+
+#[test]
+fn of_two_that_were_left_the_first_stays_and_trouble_that_lasts_is_not_over() {
+    let full = || Event::OwnTrouble { kind: AlertKind::Database, trouble: Some("the disk is full".into()) };
+    let mut rig = Rig::running(svc("web"));
+    rig.exits("web", killed(9, ExitResult::OomKill));
+    rig.tell(full());
+    let before: Vec<_> = rig.alerts.keys().cloned().collect();
+    let (first, alert) = rig.alerts.iter().find(|(key, _)| key.service.is_some()).unwrap();
+    let second = (AlertKey { raised: Wall(first.raised.0 + 1), ..first.clone() }, alert.clone());
+    rig.alerts.extend([second]);
+    rig.engine = Engine::new(rig.now(), BOOT, plan([svc("web")]), rig.records.clone())
+        .with_open_alerts(rig.alerts.keys().cloned());
+    rig.tell(full());
+    rig.resync([]);
+    assert_eq!(rig.alerts.keys().cloned().collect::<Vec<_>>(), before);
 }
 
 #[test]
