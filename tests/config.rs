@@ -434,6 +434,12 @@ fn the_number_of_problems_is_bounded() {
     let problems = check(&text).unwrap_err();
     assert_eq!(problems.len(), 1001);
     assert!(problems[1000].message.contains("more problems"));
+    assert_eq!((problems[1000].path.as_str(), problems[1000].help.as_str()), ("", "correct these first"));
+
+    let forever = r#""command": "/usr/bin/app", "restart_policy": {"retry_delay": 0, "max_retries": -1}"#;
+    let warned: Vec<_> = (0..1500).map(|n| format!("\"s{n}\": {{{forever}}}")).collect();
+    let loaded = check(&format!("{{\"services\": {{{}}}}}", warned.join(","))).unwrap();
+    assert_eq!(loaded.warnings.len(), 1000);
 }
 
 /// Good files with a marker in each secret, to be broken in all ways.

@@ -157,6 +157,29 @@ fn one_that_waits_hands_on_whom_it_waits_for_and_one_that_runs_does_not() {
     rig.started("edge");
     crash(&mut rig, "edge");
     assert_eq!(open(&rig), "db/down edge/down", "web runs, so it is no fault of the database");
+    let db = rig.alerts.iter().find(|(key, _)| key.service == Some(id("db"))).unwrap().1;
+    assert_eq!(db.details.get("affected"), None);
+}
+
+#[test]
+fn a_dependency_that_is_started_again_is_to_blame_if_it_failed_and_not_if_somebody_wanted_it() {
+    let both = || plan([svc("db"), svc("web").needs("db")]);
+    for (failed, expected) in [(true, "db/down"), (false, "web/down")] {
+        let mut rig = Rig::new(both());
+        rig.up("db");
+        rig.up("web");
+        if failed {
+            crash(&mut rig, "db");
+            rig.pass(10.0);
+        } else {
+            rig.restart("db");
+            rig.stopped("db");
+        }
+        assert_eq!(rig.state("db"), State::Starting);
+        crash(&mut rig, "web");
+        rig.pass(25.0);
+        assert_eq!(open(&rig), expected);
+    }
 }
 
 #[test]
@@ -172,6 +195,21 @@ fn an_alert_whose_cause_shows_later_goes_into_that_of_the_root() {
     assert!(rig.alert_lines().contains(
         &"resolved: web: down is over after 0 ms: it comes from db, whose alert names it".to_owned()
     ));
+}
+
+#[test]
+fn a_dependency_that_is_ill_is_to_blame() {
+    let db = svc("db").tcp().with(|s| s.auto_restart = false);
+    let mut rig = Rig::new(plan([db, svc("web").needs("db")]));
+    rig.up("db");
+    rig.up("web");
+    for _ in 0..3 {
+        rig.pass(30.0);
+        rig.probed("db", false);
+    }
+    crash(&mut rig, "web");
+    rig.pass(25.0);
+    assert_eq!(open(&rig), "db/unhealthy");
 }
 
 #[test]
