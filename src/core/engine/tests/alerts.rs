@@ -198,6 +198,65 @@ fn an_alert_whose_cause_shows_later_goes_into_that_of_the_root() {
 }
 
 #[test]
+fn one_that_is_just_up_again_is_still_to_blame() {
+    let critical = |s: &mut ServicePlan| s.critical = true;
+    let mut rig = Rig::new(plan([svc("db").with(critical), svc("web").needs("db").with(critical)]));
+    rig.up("db");
+    rig.up("web");
+    crash(&mut rig, "db");
+    crash(&mut rig, "web");
+    rig.pass(10.0);
+    rig.up("db");
+    rig.started("web");
+    crash(&mut rig, "web");
+    assert_eq!(open(&rig), "db/down");
+    rig.pass(11.0);
+    assert_eq!(open(&rig), "web/down", "db runs for long enough now");
+}
+
+#[test]
+fn restarting_without_end_is_told_beyond_the_last_attempt() {
+    let keep = svc("web").retries(2).with(|s| {
+        (s.restart.after_max_retries, s.restart.max_backoff) = (AfterMaxRetries::KeepTrying, secs(30.0));
+    });
+    let mut rig = Rig::running(keep);
+    for (delay, expected) in [(10.0, ""), (20.0, "web/down"), (30.0, "web/down web/keep_trying")] {
+        crash(&mut rig, "web");
+        assert_eq!(open(&rig), expected);
+        rig.pass(delay);
+        rig.started("web");
+    }
+    assert!(rig.alert_lines().contains(
+        &"raised error: web was restarted 2 times without success; going on every 30 s".to_owned()
+    ));
+    let mut rig = Rig::running(svc("web").retries(2));
+    for delay in [10.0, 20.0, 30.0] {
+        crash(&mut rig, "web");
+        rig.pass(delay);
+        if rig.state("web") == State::Starting {
+            rig.started("web");
+        }
+    }
+    assert_eq!(open(&rig), "web/down", "fatal is told as such");
+}
+
+#[test]
+fn one_that_takes_long_to_stop_for_its_health_is_told() {
+    let mut rig = Rig::running(svc("web").tcp());
+    for _ in 0..3 {
+        rig.pass(30.0);
+        rig.probed("web", false);
+    }
+    assert_eq!((rig.state("web"), rig.alert_lines()), (State::Stopping, vec![]));
+    rig.pass(10.0);
+    let why = "3 failed probes in a row: connection refused";
+    assert!(
+        rig.alert_lines()[0]
+            .starts_with(&format!("raised error: web is unhealthy and is being restarted: {why}"))
+    );
+}
+
+#[test]
 fn a_dependency_that_is_ill_is_to_blame() {
     let db = svc("db").tcp().with(|s| s.auto_restart = false);
     let mut rig = Rig::new(plan([db, svc("web").needs("db")]));
@@ -272,6 +331,7 @@ fn a_service_that_fails_whenever_its_attempts_are_forgotten_is_flapping() {
     assert!(rig.view("web").flapping.is_none());
     let told = rig.lines();
     assert_eq!(told.iter().filter(|line| line.contains("flapping")).count(), 2, "{told:#?}");
+    assert!(rig.alert_lines().iter().any(|line| line.ends_with("it was steady for long enough")));
 }
 
 #[test]
@@ -327,12 +387,47 @@ fn an_oom_kill_is_told_until_it_ran_long_enough() {
     assert_eq!(open(&rig), "web/oom_kill");
     rig.pass(2.0);
     assert_eq!(open(&rig), "");
+    assert_eq!(
+        rig.alert_lines(),
+        [
+            "raised error: web: the kernel killed it or a part of it for want of memory; it has no limit of its own, \
+             so the host was short of memory",
+            "resolved: web: oom_kill is over after 1 min 11 s: it ran for 1 min without another one",
+        ]
+    );
     // A part of it is killed, and it goes on.
     for kills in [0, 1] {
         measured(&mut rig, "web", Sample { oom_kills: Some(kills), ..Sample::default() });
     }
     assert_eq!(open(&rig), "web/oom_kill");
     rig.pass(61.0);
+    assert_eq!(open(&rig), "");
+}
+
+#[test]
+fn an_oom_kill_stays_told_for_as_long_as_it_is_down() {
+    let mut rig = Rig::running(svc("web").with(|s| s.restart.retry_delay = secs(600.0)));
+    rig.exits("web", killed(9, ExitResult::OomKill));
+    rig.pass(300.0);
+    // It is looked at again.
+    rig.reload(plan([svc("web").with(|s| s.restart.retry_delay = secs(601.0))]));
+    assert_eq!(open(&rig), "web/oom_kill");
+}
+
+#[test]
+fn a_limit_that_the_last_daemon_saw_reached_is_not_told_again() {
+    let limited = || svc("web").with(|s| s.limits.memory_bytes = Some(100 << 20));
+    let memory = |mib: u64| Sample { memory: Some(mib << 20), ..Sample::default() };
+    let mut rig = Rig::running(limited());
+    measured(&mut rig, "web", memory(95));
+    let run = rig.run("web").0;
+    let made_from = limited();
+    rig.alert_lines();
+    rig.crash(plan([limited()]), [("web", unit(Activity::Active, run, &made_from))]);
+    measured(&mut rig, "web", memory(96));
+    assert_eq!(open(&rig), "web/memory");
+    assert!(rig.alert_lines().iter().all(|line| line.starts_with("updated ")), "neither raised nor resolved");
+    measured(&mut rig, "web", memory(50));
     assert_eq!(open(&rig), "");
 }
 
