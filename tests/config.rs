@@ -400,6 +400,13 @@ fn a_reload_says_what_changes() {
 }
 
 #[test]
+fn a_group_that_is_named_on_both_sides_is_joined_once() {
+    let both = r#"{"services": {"web": {"command": "app", "groups": ["g"]}}, "groups": {"g": {"services": ["web"]}}}"#;
+    let groups: Vec<_> = plan(both).services["web"].groups.iter().map(|g| g.to_string()).collect();
+    assert_eq!(groups, ["g"]);
+}
+
+#[test]
 fn a_reload_names_what_changes_of_the_supervisor() {
     let settings = |fields: &str| {
         check(&format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#)).unwrap().settings
@@ -595,7 +602,9 @@ fn numbers_are_good_up_to_their_bounds() {
         |fields: &str| format!(r#"{{"services": {{"web": {{"command": "/usr/bin/app", {fields}}}}}}}"#);
     let check_of = |fields: &str| of_service(&format!(r#""health_check": {{"type": "process", {fields}}}"#));
     let supervisor = |fields: &str| format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#);
+    let named = |length: usize| of_service(&format!(r#""name": "{}""#, "ä".repeat(length)));
     for (good, bad) in [
+        (named(200), named(201)),
         (check_of(r#""interval": 0.1"#), check_of(r#""interval": 0.099"#)),
         (check_of(r#""timeout": 0.001"#), check_of(r#""timeout": 0.0009"#)),
         (check_of(r#""interval": 5, "timeout": 5"#), check_of(r#""interval": 5, "timeout": 5.001"#)),

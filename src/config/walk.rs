@@ -278,3 +278,30 @@ fn default_help(schema: &Json) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_would_fit_without_quotes() {
+        let nines = |count: usize| "9".repeat(count);
+        for (kind, fits, does_not) in [
+            ("boolean", vec!["true".into(), "false".into()], vec!["yes".to_owned(), nines(1)]),
+            (
+                "integer",
+                vec!["-5".into(), nines(18)],
+                vec!["1.5".into(), nines(20), format!("0{}", nines(19))],
+            ),
+            ("number", vec!["1.5".into(), nines(19)], vec!["inf".into(), "x".into(), nines(20)]),
+            ("string", vec![], vec!["x".into()]),
+        ] {
+            for (texts, expected) in [(fits, true), (does_not, false)] {
+                for text in texts {
+                    assert_eq!(fits_unquoted(&json!({"type": kind}), &text), expected, "{kind} {text}");
+                }
+            }
+        }
+    }
+}

@@ -228,3 +228,21 @@ fn a_service_that_does_its_work_and_ends_was_started() {
     rig.exits("job", exited(0));
     assert_eq!(rig.answer(order).map(|(done, _)| done), Some(true));
 }
+
+#[test]
+fn a_start_that_waits_for_one_that_nobody_cures_is_answered() {
+    let db = svc("db").tcp().with(|s| s.auto_restart = false);
+    let mut rig = Rig::new(plan([db, svc("web").needs("db").disabled()]));
+    let (early, effects) = rig.order(Verb::Start, "web");
+    assert_eq!((effects, rig.answer(early)), (vec![], None), "the database is on its way");
+    rig.stop("web");
+    rig.up("db");
+    for _ in 0..3 {
+        rig.pass(30.0);
+        rig.probed("db", false);
+    }
+    let (order, effects) = rig.order(Verb::Start, "web");
+    let words =
+        "web waits for db and starts by itself when it can; db is running: unhealthy: connection refused";
+    assert_eq!((effects, rig.answer(order)), (vec![], Some((false, words))));
+}

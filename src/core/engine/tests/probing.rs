@@ -166,6 +166,28 @@ fn a_fallback_that_passes_makes_it_degraded_and_no_more() {
 }
 
 #[test]
+fn what_could_not_be_asked_of_another_run_says_nothing() {
+    let mut rig = Rig::running(quick());
+    for effects in [&[][..], &[], &["stop web"]] {
+        rig.pass(rig.due_in().unwrap());
+        let (service, invocation) = (id("web"), InvocationId(7));
+        rig.tell(Event::Unprobed { service, invocation, lack: "too many open files".into() });
+        assert_eq!(rig.probed("web", false), effects, "its own answer is awaited all the same");
+    }
+}
+
+#[test]
+fn answers_that_change_again_and_again_are_flapping() {
+    let mut rig = Rig::running(quick());
+    for answer in "+-+-+-+-".chars() {
+        assert_eq!(rig.view("web").flapping, None);
+        round(&mut rig, answer);
+    }
+    round(&mut rig, '+');
+    assert!(rig.view("web").flapping.is_some());
+}
+
+#[test]
 fn without_auto_restart_it_is_left_ill_until_that_is_turned_on() {
     let service = quick().with(|s| s.auto_restart = false);
     let mut rig = Rig::running(service.clone());
