@@ -6,7 +6,7 @@
 # make fuzz   what comes from outside, at random: FUZZ seconds for each kind of it
 # make soak   whether anything grows in MINUTES of what services do in weeks; needs root
 # make coverage   which lines the tests run
-# make mutants   whether the tests of the core see each change that can be made to it
+# make mutants   whether the tests see each change that can be made to the core and to the configuration
 # make release   the optimised programs in target/release
 # make deb, make rpm   packages of them
 
@@ -183,11 +183,18 @@ soak:
 	cargo build --locked --bin supervisor-sandbox
 	$(SANDBOX) -- python3 -u tests/soak/soak.py --minutes $(MINUTES) --plots $(CURDIR)/target/soak $(CURDIR)/target/release/process-supervisor
 
-# The core stands alone, so that each of its mutants is built in a second.
+# The core and the configuration stand alone, so that each of their mutants is built in a moment. Some of them:
+# make mutants MUTANTS='-f src/core/engine/starting.rs'
+ALONE := cargo mutants --jobs 2 --no-shuffle --test-tool nextest
 mutants:
 	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants@27.1.0
 	scripts/core-alone target/core-alone
-	cargo mutants --dir target/core-alone --output target/mutants --jobs 2 --no-shuffle --test-tool nextest $(MUTANTS)
+	scripts/config-alone target/config-alone
+	status=0; \
+	$(ALONE) --dir target/core-alone --output target/mutants/core $(or $(MUTANTS),-f 'src/core/**') || status=$$?; \
+	$(ALONE) --dir target/config-alone --output target/mutants/config $(or $(MUTANTS),-f 'src/config/**') -- \
+		--lib --test config -E 'test(config) | binary(config)' || status=$$?; \
+	exit $$status
 
 # Daemons that the tests of a real systemd start count, too, where they end by themselves. The page with every line is
 # target/coverage/tarpaulin-report.html.

@@ -211,7 +211,7 @@ impl Engine {
             Health::Unknown => (Level::Warning, "; it goes on, and is asked again".into()),
             Health::Healthy => (Level::Info, String::new()),
         };
-        if let Some(running) = self.touch(id).filter(|s| s.state == State::Running) {
+        if let Some(running) = self.touch(id).filter(|s| s.state == State::Running && s.want == Want::Up) {
             running.reason = format!("{after}: {answer}");
         }
         let message = format!("{id}: {before} -> {after}: {answer}{next}");

@@ -23,6 +23,20 @@ fn measured(rig: &mut Rig, name: &str, sample: Sample) {
 }
 
 #[test]
+fn figures_of_a_run_that_is_over_are_dropped() {
+    let sample = || Sample { memory: Some(1 << 20), ..Sample::default() };
+    let mut rig = Rig::running(svc("web"));
+    rig.tell(Event::Sampled { samples: BTreeMap::from([(id("web"), (InvocationId(7), sample()))]) });
+    assert_eq!(rig.view("web").usage, None);
+    measured(&mut rig, "web", sample());
+    assert!(rig.view("web").usage.is_some());
+    let run = rig.run("web");
+    crash(&mut rig, "web");
+    rig.tell(Event::Sampled { samples: BTreeMap::from([(id("web"), (run, sample()))]) });
+    assert_eq!(rig.view("web").usage, None);
+}
+
+#[test]
 fn one_quick_restart_is_no_alert() {
     let mut rig = Rig::running(svc("web"));
     crash(&mut rig, "web");

@@ -188,6 +188,17 @@ fn answers_that_change_again_and_again_are_flapping() {
 }
 
 #[test]
+fn falling_ill_again_and_again_is_flapping() {
+    let mut rig = Rig::running(quick().with(|s| s.auto_restart = false));
+    for times in 1..=5 {
+        for answer in "---+++++".chars() {
+            round(&mut rig, answer);
+        }
+        assert_eq!(rig.view("web").flapping.is_some(), times == 5, "{times}");
+    }
+}
+
+#[test]
 fn without_auto_restart_it_is_left_ill_until_that_is_turned_on() {
     let service = quick().with(|s| s.auto_restart = false);
     let mut rig = Rig::running(service.clone());
@@ -217,12 +228,17 @@ fn one_that_is_to_be_down_is_not_restarted_for_its_health() {
     rig.up("user");
     rig.stop("user");
     rig.stop("web");
+    let reason = rig.view("web").reason.clone();
     for _ in 0..3 {
         rig.engine.timers.set(&id("web"), Timer::Probe, Mono(rig.clock));
         rig.tell(Event::DeadlineReached);
         assert_eq!(rig.probed("web", false), NOTHING);
     }
     assert_eq!((rig.state("web"), rig.health("web")), (Running, Unhealthy));
+    let told =
+        "web: healthy -> unhealthy: connection refused; 3 failures in a row, but it is to be stopped anyway";
+    assert_eq!(rig.lines().last().map(String::as_str), Some(told));
+    assert_eq!(rig.view("web").reason, reason, "why it goes down");
     assert_eq!(rig.stopped("user"), ["stop web"]);
 }
 
