@@ -190,9 +190,10 @@ mutants:
 	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants@27.1.0
 	scripts/core-alone target/core-alone
 	scripts/config-alone target/config-alone
+	mkdir -p target/mutants
 	status=0; \
 	$(ALONE) --dir target/core-alone --output target/mutants/core $(or $(MUTANTS),-f 'src/core/**') || status=$$?; \
-	$(ALONE) --dir target/config-alone --output target/mutants/config $(or $(MUTANTS),-f 'src/config/**') -- \
+	$(ALONE) --dir target/config-alone --output target/mutants/config $(or $(MUTANTS),-f 'src/config/**') -e 'src/core/**' -- \
 		--lib --test config -E 'test(config) | binary(config)' || status=$$?; \
 	exit $$status
 
