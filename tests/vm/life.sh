@@ -21,7 +21,8 @@ boot_1() {
     say "$(. /etc/os-release && echo "$PRETTY_NAME"), systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), $(stat -fc %T /sys/fs/cgroup)"
     dpkg -i /vm/old.deb >/dev/null
     until_true 30 "the supervisor" systemctl is-active -q process-supervisor
-    say "$(systemd-analyze security --threshold=20 process-supervisor.service | tail -1)"
+    score=$(systemd-analyze security --threshold=20 process-supervisor.service | tail -1)
+    say "$score"
     cat >/vm/service <<'S'
 #!/bin/bash
 # Takes a moment to get ready, and says when it ends.
