@@ -1,6 +1,7 @@
 //! Where things are, in both scopes (the table of the contract, section 1).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which systemd the daemon talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Places {
     /// `supervisor.sock`, `env/`; gone after a reboot.
     pub runtime: PathBuf,
     /// The socket of those who run exec checks for a daemon that may not.
-    pub exec_checks: Option<PathBuf>,
+    pub exec_checks: Option<Arc<Path>>,
 }
 
 const NAME: &str = "process-supervisor";
@@ -64,7 +65,7 @@ impl Places {
             config: config.join(NAME).join("supervisor_config.json"),
             state: set("STATE_DIRECTORY").unwrap_or_else(|| state.join(NAME)),
             runtime: set("RUNTIME_DIRECTORY").unwrap_or_else(|| runtime.join(NAME)),
-            exec_checks: set("EXEC_CHECKS_SOCKET"),
+            exec_checks: set("EXEC_CHECKS_SOCKET").map(Arc::from),
         }
     }
 
