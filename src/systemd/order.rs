@@ -90,22 +90,17 @@ async fn call_start(inner: &Inner, plan: &ServicePlan) -> Result<u32, SystemdErr
     let host = Host { scope: inner.scope, version: inner.major_version(), folder };
     let spec = unit_spec(plan, host, file.as_deref())?;
     let made = Made { fingerprint: spec.fingerprint, limits: plan.limits };
-    let (activity, foreign) = {
-        let mut units = inner.units();
-        let state = &units.get(&plan.id).state;
-        (state.activity, state.foreign)
-    };
+    let activity = inner.units().get(&plan.id).state.activity;
     let job = match activity {
         None => create(inner, plan, spec).await?,
         Some(Activity::Inactive | Activity::Failed) => start_down(inner, plan, spec, made).await?,
-        // One that is down may be a left-over; one that runs is somebody's.
-        Some(_) if foreign => return Err(belongs_to_another(&spec.name)),
         Some(_) => start_running(inner, plan, &spec).await?,
     };
     let mut units = inner.units();
     let unit = units.get(&plan.id);
     unit.made = Some(made);
     unit.state.exec_hash = Some(plan.exec_hash.clone());
+    unit.state.foreign = false;
     drop(units);
     job_number(&job)
 }
@@ -117,15 +112,17 @@ async fn start_down(
     spec: UnitSpec,
     wanted: Made,
 ) -> Result<OwnedObjectPath, SystemdError> {
-    let (made, hash, failed) = {
+    let (made, state) = {
         let mut units = inner.units();
         let unit = units.get(&plan.id);
-        (unit.made, unit.state.exec_hash.clone(), unit.state.activity == Some(Activity::Failed))
+        (unit.made, unit.state.clone())
     };
+    let failed = state.activity == Some(Activity::Failed);
     // An earlier daemon made it, or systemd has read it from its file since.
     // A name may have led to another file then. One that did not fail is forgotten at its end anyway.
     let same_file = plan.exec.command == plan.exec.program || !failed;
-    let trusted = || hash.as_ref() == Some(&plan.exec_hash) && survives_reload(&plan.exec) && same_file;
+    let known = !state.foreign && state.exec_hash.as_ref() == Some(&plan.exec_hash);
+    let trusted = || known && survives_reload(&plan.exec) && same_file;
     let kept = match made {
         Some(made) if made == wanted => true,
         None if trusted() => set_limits(inner, plan).await.is_ok(),
@@ -172,26 +169,26 @@ async fn start_running(
     let path = object_path(name);
     let fields =
         inner.call("Get", name, async |link| link.unit(&path).await?.1.log_extra_fields().await).await?;
-    if folder_of(&fields).is_some_and(|folder| folder != inner.environment.folder()) {
-        return Err(belongs_to_another(name));
+    match folder_of(&fields) {
+        Some(folder) if folder == inner.environment.folder() => {}
+        made => return Err(somebody_elses(name, made.is_some())),
     }
-    match exec_hash_of(&fields) {
-        Some(hash) if hash == plan.exec_hash => {}
-        Some(_) => return Err(SystemdError::Outdated { unit: name.clone() }),
-        None => {
-            let reason =
-                format!("somebody else's unit of that name is up; stop it first (systemctl stop {name})");
-            return Err(SystemdError::Refused { what: "StartTransientUnit", unit: name.clone(), reason });
-        }
+    if exec_hash_of(&fields).as_ref() != Some(&plan.exec_hash) {
+        return Err(SystemdError::Outdated { unit: name.clone() });
     }
     inner.call("StartUnit", name, async |link| link.manager.start_unit(name, REPLACE).await).await
 }
 
-fn belongs_to_another(unit: &str) -> SystemdError {
-    let reason = format!(
-        "another supervisor made it (see SUPERVISOR_FOLDER in `systemctl show -P LogExtraFields {unit}`); \
-         give the service another id, or end that one (systemctl stop {unit})"
-    );
+/// A unit that is up and that we did not make.
+fn somebody_elses(unit: &str, supervised: bool) -> SystemdError {
+    let whose = if supervised {
+        format!(
+            "another supervisor made it (see SUPERVISOR_FOLDER in `systemctl show -P LogExtraFields {unit}`)"
+        )
+    } else {
+        format!("somebody else's unit of that name is up (see `systemctl status {unit}`)")
+    };
+    let reason = format!("{whose}; give the service another id, or end that one (systemctl stop {unit})");
     SystemdError::Refused { what: "StartTransientUnit", unit: unit.into(), reason }
 }
 

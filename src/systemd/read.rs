@@ -138,7 +138,7 @@ async fn one_state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Re
     let active_enter = (unit.active_enter_timestamp().await?, unit.active_enter_timestamp_monotonic().await?);
     let fields = service.log_extra_fields().await?;
     let exec_hash = exec_hash_of(&fields);
-    let foreign = folder_of(&fields).is_some_and(|folder| folder != ours);
+    let foreign = loaded && folder_of(&fields).as_deref() != Some(ours);
     let main_pid = service.main_pid().await?;
     let ending = Ending {
         result: service.result().await?,

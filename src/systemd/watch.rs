@@ -153,13 +153,16 @@ fn owner_changed(inner: &Arc<Inner>, connection: &Connection, name: &str, new: &
     }
 }
 
-fn properties_changed(inner: &Inner, path: &str, message: &Message) -> zbus::Result<()> {
+fn properties_changed(inner: &Arc<Inner>, path: &str, message: &Message) -> zbus::Result<()> {
     let Some(service) = service_of_object(path) else { return Ok(()) };
     let body = message.body();
     let (interface, values, _invalid): (&str, HashMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
     match interface {
         SERVICE => inner.units().service_changed(&service, service_change(&values)),
-        UNIT => inner.units().unit_changed(&service, unit_change(&values)),
+        UNIT if inner.units().unit_changed(&service, unit_change(&values)) => {
+            let inner = Arc::clone(inner);
+            tokio::spawn(async move { read_owner(&inner, &service).await });
+        }
         _ => {}
     }
     Ok(())
@@ -201,6 +204,14 @@ fn manager_says(inner: &Arc<Inner>, member: &str, message: &Message) -> zbus::Re
         _ => {}
     }
     Ok(())
+}
+
+/// Where systemd cannot be asked, the next whole picture tells it.
+async fn read_owner(inner: &Inner, service: &Id) {
+    if let Err(error) = read::one(inner, service).await {
+        tracing::debug!(%service, %error, "it cannot be read whose the unit is");
+    }
+    inner.units().owner_known(service);
 }
 
 /// Where systemd cannot be asked, all orders are answered otherwise.

@@ -57,6 +57,21 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// Whether we made it, or read that we did. Signals alone do not say whose a unit is.
+    fn is_ours(&self) -> bool {
+        self.made.is_some() || self.up.is_some() || (self.asked && !self.state.foreign)
+    }
+
+    /// Whether it came up without an order of ours, and systemd was not asked whose it is.
+    fn is_unknown(&self) -> bool {
+        let active = self.state.activity == Some(Activity::Active);
+        active && !self.asked && !self.is_ours() && !self.is_starting()
+    }
+
+    fn is_starting(&self) -> bool {
+        self.orders.iter().any(|order| matches!(order.kind, OrderKind::Start { .. }))
+    }
+
     /// Whether the calls of an order are still to be made.
     fn is_queued_for(&mut self) -> bool {
         let queued = self
@@ -83,7 +98,7 @@ pub struct State {
     pub active_enter: (u64, u64),
     /// The hash in its `LogExtraFields`.
     pub exec_hash: Option<String>,
-    /// Another supervisor made it: it is not ours to see, start or stop.
+    /// We did not make it, whatever its name: it is not ours to see, start or stop.
     pub foreign: bool,
 }
 
@@ -337,7 +352,9 @@ impl Units {
         }
     }
 
-    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) {
+    /// Whether it is to be read whose the unit is, before [`Self::owner_known`].
+    #[must_use]
+    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) -> bool {
         let unit = self.get(service);
         unit.touched += 1;
         let state = &mut unit.state;
@@ -347,6 +364,12 @@ impl Units {
         state.active_enter =
             (change.active_enter.unwrap_or(wall), change.active_enter_monotonic.unwrap_or(mono));
         state.settle();
+        self.decide(service);
+        self.synced && self.units.get(service).is_some_and(Unit::is_unknown)
+    }
+
+    /// The unit was read after it came up without an order of ours.
+    pub fn owner_known(&mut self, service: &Id) {
         self.decide(service);
     }
 
@@ -389,8 +412,8 @@ impl Units {
     fn tell_if_active(&mut self, service: &Id, state: &State) {
         let unit = self.get(service);
         // The answer to the start tells it.
-        let starting = unit.orders.iter().any(|order| matches!(order.kind, OrderKind::Start { .. }));
-        let (Some(Activity::Active), Some(run), false) = (state.activity, state.invocation, starting) else {
+        let silent = unit.is_starting() || !unit.is_ours();
+        let (Some(Activity::Active), Some(run), false) = (state.activity, state.invocation, silent) else {
             return;
         };
         let pid = Some(state.main_pid).filter(|pid| *pid != 0);
@@ -573,7 +596,7 @@ impl Units {
         }
     }
 
-    /// Units that signals alone told of: they may be another supervisor's.
+    /// Units that signals alone told of: they may be somebody else's.
     pub fn unread(&self) -> BTreeSet<Id> {
         let unread = |unit: &Unit| unit.state.activity.is_some() && !unit.asked && unit.made.is_none();
         self.units.iter().filter(|(_, unit)| unread(unit)).map(|(service, _)| service.clone()).collect()

@@ -12,6 +12,8 @@ struct World {
     told: mpsc::UnboundedReceiver<Notice>,
     /// Kept, since their end is a message too.
     begun: Vec<Begun>,
+    /// Whose the units are that come up without an order: somebody else's.
+    theirs: bool,
 }
 
 fn web() -> Id {
@@ -27,7 +29,7 @@ impl World {
         let (send, told) = mpsc::unbounded_channel();
         let mut units = Units::new(send, OomLog::none());
         assert!(units.snapshot(|_| true).is_empty());
-        Self { units, told, begun: Vec::new() }
+        Self { units, told, begun: Vec::new(), theirs: false }
     }
 
     fn start(&mut self, op: u64) {
@@ -68,7 +70,12 @@ impl World {
             invocation: Some(Some(run(invocation))),
             ..UnitChange::default()
         };
-        self.units.unit_changed(&web(), unit);
+        if self.units.unit_changed(&web(), unit) {
+            let unit = self.units.get(&web());
+            let (state, touched) = (State { foreign: self.theirs, ..unit.state.clone() }, unit.touched);
+            self.units.read(&web(), state, touched);
+            self.units.owner_known(&web());
+        }
     }
 
     /// What was told since the last time, in short.
@@ -201,6 +208,21 @@ fn what_others_do_is_told_as_such() {
     // A kill makes no job.
     world.state(Activity::Failed, 3, 0, EXIT_1);
     assert_eq!(world.told(), ["exit of 3: exit-code"]);
+}
+
+#[test]
+fn what_is_somebody_elses_is_not_told() {
+    let mut world = World { theirs: true, ..World::new() };
+    world.state(Activity::Active, 1, 42, NOTHING);
+    world.state(Activity::Active, 2, 43, NOTHING);
+    assert!(world.units.snapshot(|_| true).is_empty());
+    world.state(Activity::Inactive, 2, 0, EXIT_0);
+    world.units.unit_removed(&web());
+    assert!(world.told().is_empty());
+    // Ours of the same name, after theirs.
+    world.theirs = false;
+    world.state(Activity::Active, 3, 44, NOTHING);
+    assert_eq!(world.told(), ["appeared 3 pid Some(44)"]);
 }
 
 #[test]

@@ -366,3 +366,45 @@ fn a_supervisor_that_starts_leaves_alone_what_another_is_starting() {
     let log = one.log();
     assert!(!log.contains("outside the supervisor"), "{log}");
 }
+
+#[test]
+fn a_unit_of_somebody_else_is_left_alone_whatever_its_name() {
+    let make = |id: &str| sh(&format!("systemd-run --quiet --unit=supervisor-{id}.service sleep 1000"));
+    let pid = |id: &str| sh(&format!("systemctl show -P MainPID supervisor-{id}.service"));
+    let mut daemon =
+        Daemon::prepared(json!({"whose": sleeper(), "whose-late": sleeper(), "whose-not": sleeper()}));
+    // Named above for the end of the test.
+    daemon.configure(json!({"whose": sleeper(), "whose-late": sleeper()}));
+    make("whose");
+    make("whose-not");
+    let before = (pid("whose"), pid("whose-not"));
+    daemon.launch();
+    let refused = "somebody else's unit of that name is up (see `systemctl status supervisor-whose.service`); \
+                   give the service another id, or end that one (systemctl stop supervisor-whose.service)";
+    daemon.wait_service("whose", refused, |service| {
+        service["reason"].as_str().is_some_and(|reason| reason.contains(refused))
+    });
+    daemon.ok(&["stop", "whose"]);
+    // A run that begins while the supervisor looks on.
+    daemon.ok(&["stop", "whose-late"]);
+    make("whose-late");
+    sh("systemctl restart supervisor-whose-not.service");
+    let late = (pid("whose-late"), pid("whose-not"));
+    assert!(!daemon.ctl(&["start", "whose-late"]).status.success());
+    daemon.kill();
+    daemon.launch();
+    assert_eq!(pid("whose"), before.0);
+    assert_ne!(late.1, before.1);
+    assert_eq!((pid("whose-late"), pid("whose-not")), late);
+    for id in ["whose", "whose-late"] {
+        assert_ne!(daemon.state(id), "running");
+        let messages = daemon.messages(id);
+        let claimed =
+            |message: &&String| ["adopt", "outside", "left the"].iter().any(|part| message.contains(part));
+        assert_eq!(messages.iter().find(claimed), None);
+    }
+    assert_eq!(daemon.messages("whose-not"), [""; 0]);
+    sh("systemctl stop supervisor-whose.service");
+    daemon.ok(&["start", "whose"]);
+    assert_eq!(daemon.service("whose")["pid"].to_string(), pid("whose"));
+}
