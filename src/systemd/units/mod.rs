@@ -15,8 +15,13 @@ use super::exit::{Ending, SET_UP_CODES, exit_of, failure_message};
 use super::name::service_unit;
 use super::oom::OomLog;
 use crate::core::event::{Activity, Exit, ExitResult, InvocationId, OpId, StartFailure, Started, UnitSeen};
-use crate::core::plan::{Id, Limits, ServicePlan, ServiceType};
+use crate::core::plan::{Id, ServicePlan, ServiceType};
 use crate::core::time::{Mono, Wall};
+
+mod unit;
+
+pub use unit::{Begun, Made, ServiceChange, State, UnitChange};
+use unit::{Order, OrderKind, Turn, Unit, Up};
 
 /// Jobs that ended before the order that made them knew their number.
 const FINISHED_KEPT: usize = 1024;
@@ -32,161 +37,6 @@ pub struct Units {
     reloading: bool,
     notices: mpsc::UnboundedSender<Notice>,
     oom: OomLog,
-}
-
-/// One unit as far as it is known.
-#[derive(Debug, Default)]
-pub struct Unit {
-    pub state: State,
-    /// The run that was told as up, and whose end was not told yet.
-    up: Option<Up>,
-    /// Jobs of anybody that are in progress.
-    jobs: BTreeSet<u32>,
-    /// Our orders that are in progress.
-    orders: Vec<Order>,
-    /// What systemd's unit was made from, if we made it.
-    pub made: Option<Made>,
-    /// systemd was asked whose it is since it is loaded.
-    asked: bool,
-    /// Signals that changed `state`.
-    pub touched: u64,
-    /// Who waits for the unit to be unloaded.
-    removal: Vec<oneshot::Sender<()>>,
-    /// Ends when the calls of the last order are made: orders reach systemd one after the other.
-    turn: Option<oneshot::Receiver<()>>,
-}
-
-impl Unit {
-    /// Whether we made it, or read that we did. Signals alone do not say whose a unit is.
-    fn is_ours(&self) -> bool {
-        self.made.is_some() || self.up.is_some() || (self.asked && !self.state.foreign)
-    }
-
-    /// Whether it came up without an order of ours, and systemd was not asked whose it is.
-    fn is_unknown(&self) -> bool {
-        let active = self.state.activity == Some(Activity::Active);
-        active && !self.asked && !self.is_ours() && !self.is_starting()
-    }
-
-    fn is_starting(&self) -> bool {
-        self.orders.iter().any(|order| matches!(order.kind, OrderKind::Start { .. }))
-    }
-
-    /// Whether the calls of an order are still to be made.
-    fn is_queued_for(&mut self) -> bool {
-        let queued = self
-            .turn
-            .as_mut()
-            .is_some_and(|turn| turn.try_recv() == Err(oneshot::error::TryRecvError::Empty));
-        if !queued {
-            // Waiting for one whose end was seen is a panic.
-            self.turn = None;
-        }
-        queued
-    }
-}
-
-/// What systemd says about a unit.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
-    /// `None`: not loaded.
-    pub activity: Option<Activity>,
-    pub invocation: Option<InvocationId>,
-    pub main_pid: u32,
-    pub ending: Ending,
-    /// Wall clock and monotonic clock, in microseconds.
-    pub active_enter: (u64, u64),
-    /// The hash in its `LogExtraFields`.
-    pub exec_hash: Option<String>,
-    /// We did not make it, whatever its name: it is not ours to see, start or stop.
-    pub foreign: bool,
-}
-
-impl State {
-    /// systemd has a run and its process before it has entered the state that goes with them, and tells of that, too
-    /// (`service_start`, `bus_unit_send_pending_change_signal`): what has a process is not down.
-    fn settle(&mut self) {
-        if self.activity == Some(Activity::Inactive) && self.main_pid != 0 {
-            self.activity = Some(Activity::Activating);
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Up {
-    run: InvocationId,
-    /// Told as started or appeared, with this process.
-    told: Option<Option<u32>>,
-}
-
-/// What a unit was made from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Made {
-    pub fingerprint: u64,
-    pub limits: Limits,
-}
-
-#[derive(Debug)]
-struct Order {
-    op: OpId,
-    kind: OrderKind,
-    /// `None`: not known yet.
-    job: Option<u32>,
-    /// Dropped at the end.
-    _done: oneshot::Sender<()>,
-}
-
-#[derive(Debug)]
-enum OrderKind {
-    Start {
-        plan: Arc<ServicePlan>,
-        /// The run before.
-        before: Option<InvocationId>,
-    },
-    Stop,
-}
-
-/// An order that was begun.
-#[derive(Debug)]
-pub struct Begun {
-    /// Ends when the order is answered.
-    pub done: oneshot::Receiver<()>,
-    pub turn: Turn,
-}
-
-/// A place in the queue of a unit.
-#[derive(Debug)]
-pub struct Turn {
-    before: Option<oneshot::Receiver<()>>,
-    /// Dropped when the calls are made.
-    _mine: oneshot::Sender<()>,
-}
-
-impl Turn {
-    /// Waits until the calls of the order before are made. The place is given up when the turn is dropped.
-    pub async fn come(&mut self) {
-        if let Some(before) = self.before.take() {
-            let _ = before.await;
-        }
-    }
-}
-
-/// Values of the signal about the service; `None` where it says nothing.
-#[derive(Debug, Default)]
-pub struct ServiceChange {
-    pub main_pid: Option<u32>,
-    pub result: Option<String>,
-    pub code: Option<i32>,
-    pub status: Option<i32>,
-}
-
-/// Values of the signal about the unit; `None` where it says nothing.
-#[derive(Debug, Default)]
-pub struct UnitChange {
-    pub activity: Option<Activity>,
-    pub invocation: Option<Option<InvocationId>>,
-    pub active_enter: Option<u64>,
-    pub active_enter_monotonic: Option<u64>,
 }
 
 impl Units {
