@@ -126,14 +126,6 @@ impl Strain {
             _ => {}
         }
     }
-
-    /// A sentence for the alert.
-    pub fn words(&self, plan: &ServicePlan, kind: AlertKind) -> String {
-        match self.high.get(&kind) {
-            Some(words) if !words.is_empty() => format!("{}: {words}", plan.id),
-            _ => format!("{}: {} near its limit", plan.id, subject(kind)),
-        }
-    }
 }
 
 fn subject(kind: AlertKind) -> &'static str {
@@ -265,12 +257,11 @@ mod tests {
     fn what_the_last_daemon_saw_has_words_from_the_next_sample_on() {
         let kind = AlertKind::Memory;
         let mut strain = Strain { high: [(kind, String::new())].into(), ..Strain::default() };
-        assert_eq!(strain.words(&plan(), kind), "web: memory is near its limit");
         for mib in [95, 99] {
             let sample = Sample { memory: Some(mib << 20), ..Sample::default() };
             assert_eq!(strain.take(&plan(), InvocationId(1), &sample, Mono::default()), []);
-            let told = "web: memory is 95 MiB of 100 MiB, warned from 90 %; at the limit the kernel kills it";
-            assert_eq!(strain.words(&plan(), kind), told, "as of when it was first seen");
+            let told = "memory is 95 MiB of 100 MiB, warned from 90 %; at the limit the kernel kills it";
+            assert_eq!(strain.high[&kind], told, "as of when it was first seen");
         }
     }
 }

@@ -81,8 +81,12 @@ impl Engine {
                 Some(_) => Verdict::Holds(Duration::ZERO),
                 None => clear("it runs"),
             },
-            kind if service.strain.high.contains_key(&kind) => Verdict::Holds(Duration::ZERO),
-            _ => clear("it is well below its limit again"),
+            kind => match service.strain.high.get(&kind) {
+                // The last daemon told it, and there was no sample since.
+                Some(words) if words.is_empty() => Verdict::Keep(None),
+                Some(_) => Verdict::Holds(Duration::ZERO),
+                None => clear("it is well below its limit again"),
+            },
         }
     }
 
@@ -137,7 +141,7 @@ impl Engine {
                 };
                 format!("{id}: the kernel killed it or a part of it for want of memory; {limit}")
             }
-            kind => service.strain.words(plan, kind),
+            kind => format!("{id}: {}", service.strain.high.get(&kind).map_or("", String::as_str)),
         }
     }
 }
