@@ -247,7 +247,13 @@ pub(super) async fn signal(
     let status = client.status().await?;
     let body = SignalBody { signal: signal.into() };
     let mut batch = Batch::new(&status, out);
-    for selected in select(&status, services)? {
+    let selected = select(&status, services).map_err(|failure| match services {
+        [name] if status.services.contains_key(signal) => Failure::Usage(format!(
+            "the signal comes before the services: supervisorctl signal {name} {signal}"
+        )),
+        _ => failure,
+    })?;
+    for selected in selected {
         let id = &selected.service.id;
         let answer =
             client.post_json(&["services", id, "signal"], &body).await.and_then(|reply| reply.read());

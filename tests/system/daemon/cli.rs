@@ -54,6 +54,9 @@ fn logs_signal_events_and_reset() {
     wait_for("the signal arrived", SOON, || {
         daemon.ok(&["logs", "talker", "-n", "20"]).contains("got-hup").then_some(())
     });
+    let turned = daemon.ctl(&["signal", "talker", "HUP"]);
+    assert_eq!(turned.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&turned.stderr).contains("supervisorctl signal HUP talker"));
     assert!(daemon.ok(&["events", "talker"]).contains("running"));
     daemon.wait_state("looper", "backoff");
     daemon.ok(&["reset", "looper"]);
