@@ -217,7 +217,7 @@ impl Shared {
             ),
             ErrorKind::AddrNotAvailable => "no interface has that address: give another one".into(),
             ErrorKind::PermissionDenied => {
-                "ports below 1024 take CAP_NET_BIND_SERVICE, which a drop-in gives (`systemctl edit \
+                "ports below 1024 take CAP_NET_BIND_SERVICE, which a drop-in gives (as installed: `systemctl edit \
                  process-supervisor`); or give another one"
                     .into()
             }

@@ -63,22 +63,22 @@ pub(super) fn class(error: &rusqlite::Error) -> Class {
     }
 }
 
+/// The unit of the package takes rights away that root has elsewhere.
+const WRITABLE: &str =
+    "writable for the supervisor (as installed: `systemctl cat process-supervisor` says what it may not)";
+
 /// SQLite's words, and the remedy where there is one.
 fn advice(error: &rusqlite::Error) -> String {
     let remedy = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds it locked; end that"
+            "another program holds it locked; end that".into()
         }
-        Some(ErrorCode::DiskFull) => "free some space on its disk",
+        Some(ErrorCode::DiskFull) => "free some space on its disk".into(),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "make the file and its folder writable for the supervisor (`systemctl cat process-supervisor` says what it \
-             may not)"
+            format!("make the file and its folder {WRITABLE}")
         }
-        Some(ErrorCode::CannotOpen) => {
-            "see that its folder exists and is writable for the supervisor (`systemctl cat process-supervisor` says what \
-             it may not)"
-        }
-        Some(ErrorCode::SystemIoFailure) => "see the kernel's log for disk errors",
+        Some(ErrorCode::CannotOpen) => format!("see that its folder exists and is {WRITABLE}"),
+        Some(ErrorCode::SystemIoFailure) => "see the kernel's log for disk errors".into(),
         _ => return error.to_string(),
     };
     format!("{error}: {remedy}")
