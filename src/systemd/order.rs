@@ -13,7 +13,7 @@ use super::bus::{error_name, error_words, explain};
 use super::manager::{Inner, lock};
 use super::name::{object_path, service_unit};
 use super::read;
-use super::unit::{Host, UnitSpec, exec_hash_of, folder_of, live_limits, survives_reload, unit_spec};
+use super::unit::{Host, Maker, UnitSpec, live_limits, survives_reload, unit_spec};
 use super::units::{Begun, Made, unreachable_start};
 use super::watch::{activity, read_and_end};
 use crate::core::event::{Activity, OpId, StartFailure};
@@ -99,8 +99,7 @@ async fn call_start(inner: &Inner, plan: &ServicePlan) -> Result<u32, SystemdErr
     let mut units = inner.units();
     let unit = units.get(&plan.id);
     unit.made = Some(made);
-    unit.state.exec_hash = Some(plan.exec_hash.clone());
-    unit.state.foreign = false;
+    unit.state.maker = Some(Maker::Us { exec_hash: plan.exec_hash.clone() });
     drop(units);
     job_number(&job)
 }
@@ -121,8 +120,7 @@ async fn start_down(
     // An earlier daemon made it, or systemd has read it from its file since.
     // A name may have led to another file then. One that did not fail is forgotten at its end anyway.
     let same_file = plan.exec.command == plan.exec.program || !failed;
-    let known = !state.foreign && state.exec_hash.as_ref() == Some(&plan.exec_hash);
-    let trusted = || known && survives_reload(&plan.exec) && same_file;
+    let trusted = || state.exec_hash() == Some(&plan.exec_hash) && survives_reload(&plan.exec) && same_file;
     let kept = match made {
         Some(made) if made == wanted => true,
         None if trusted() => set_limits(inner, plan).await.is_ok(),
@@ -166,22 +164,17 @@ async fn start_running(
     spec: &UnitSpec,
 ) -> Result<OwnedObjectPath, SystemdError> {
     let name = &spec.name;
-    let path = object_path(name);
-    let fields =
-        inner.call("Get", name, async |link| link.unit(&path).await?.1.log_extra_fields().await).await?;
-    match folder_of(&fields) {
-        Some(folder) if folder == inner.environment.folder() => {}
-        made => return Err(somebody_elses(name, made.is_some())),
-    }
-    if exec_hash_of(&fields).as_ref() != Some(&plan.exec_hash) {
-        return Err(SystemdError::Outdated { unit: name.clone() });
+    match read::unit_maker(inner, &plan.id).await? {
+        Maker::Us { exec_hash } if exec_hash == plan.exec_hash => {}
+        Maker::Us { .. } => return Err(SystemdError::Outdated { unit: name.clone() }),
+        other => return Err(somebody_elses(name, &other)),
     }
     inner.call("StartUnit", name, async |link| link.manager.start_unit(name, REPLACE).await).await
 }
 
 /// A unit that is up and that we did not make.
-fn somebody_elses(unit: &str, supervised: bool) -> SystemdError {
-    let whose = if supervised {
+fn somebody_elses(unit: &str, maker: &Maker) -> SystemdError {
+    let whose = if *maker == Maker::AnotherSupervisor {
         format!(
             "another supervisor made it (see SUPERVISOR_FOLDER in `systemctl show -P LogExtraFields {unit}`)"
         )

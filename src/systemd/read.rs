@@ -10,7 +10,7 @@ use super::bus::error_name;
 use super::exit::Ending;
 use super::manager::Inner;
 use super::name::{SERVICE_PATTERN, object_path, service_of_unit, service_unit};
-use super::unit::{exec_hash_of, folder_of};
+use super::unit::{Maker, maker};
 use super::units::{State, Units};
 use super::watch::{activity, invocation};
 use crate::core::event::UnitSeen;
@@ -83,7 +83,7 @@ fn environment(inner: &Inner, plan: &Plan, loaded: &BTreeSet<Id>) -> BTreeSet<Id
 fn restore(inner: &Inner, plan: &Plan, units: &mut Units) {
     for plan in plan.services.values() {
         let (id, environment) = (&plan.id, &plan.exec.environment);
-        let made_of_it = units.get(id).state.exec_hash.as_ref() == Some(&plan.exec_hash);
+        let made_of_it = units.get(id).state.exec_hash() == Some(&plan.exec_hash);
         if made_of_it
             && !inner.environment.path(id).exists()
             && let Err(error) = inner.environment.write(id, environment)
@@ -104,6 +104,15 @@ pub async fn one(inner: &Inner, service: &Id) -> Result<(), SystemdError> {
         Err(error) => return Err(super::bus::explain(inner.scope, error, "Get", &service_unit(service))),
     }
     Ok(())
+}
+
+/// Who made a unit that is loaded.
+pub async fn unit_maker(inner: &Inner, service: &Id) -> Result<Maker, SystemdError> {
+    let name = service_unit(service);
+    let path = object_path(&name);
+    let fields =
+        inner.call("Get", &name, async |link| link.unit(&path).await?.1.log_extra_fields().await).await?;
+    Ok(maker(&fields, inner.environment.folder()))
 }
 
 fn is_gone(error: &zbus::Error) -> bool {
@@ -136,15 +145,14 @@ async fn one_state(link: &super::bus::Link, path: &str, ours: &Path) -> zbus::Re
     let activity = activity(&unit.active_state().await?);
     let invocation = invocation(&unit.invocation_id().await?);
     let active_enter = (unit.active_enter_timestamp().await?, unit.active_enter_timestamp_monotonic().await?);
-    let fields = service.log_extra_fields().await?;
-    let exec_hash = exec_hash_of(&fields);
-    let foreign = loaded && folder_of(&fields).as_deref() != Some(ours);
+    let maker = maker(&service.log_extra_fields().await?, ours);
     let main_pid = service.main_pid().await?;
     let ending = Ending {
         result: service.result().await?,
         code: service.exec_main_code().await?,
         status: service.exec_main_status().await?,
     };
+    let maker = loaded.then_some(maker);
     let activity = loaded.then_some(activity);
-    Ok(State { activity, invocation, main_pid, ending, active_enter, exec_hash, foreign })
+    Ok(State { activity, invocation, main_pid, ending, active_enter, maker })
 }

@@ -1,7 +1,7 @@
 //! From a service's plan to the properties of its transient unit. No IO.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use zbus::Variant;
@@ -82,14 +82,27 @@ pub fn slice_limits(limits: &Limits) -> Vec<Property> {
     limit_properties(limits, Some(u64::MAX))
 }
 
-/// The hash that [`unit_spec`] wrote into a unit, from its `LogExtraFields`.
-pub fn exec_hash_of(fields: &[Vec<u8>]) -> Option<String> {
-    field(fields, FIELD_EXEC_HASH)
+/// Who made a unit. Its name does not say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Maker {
+    /// This supervisor, from a plan with this hash.
+    Us {
+        /// [`ServicePlan::exec_hash`].
+        exec_hash: String,
+    },
+    /// One with another folder.
+    AnotherSupervisor,
+    /// An administrator, a package.
+    Somebody,
 }
 
-/// The folder of the supervisor that made a unit, from its `LogExtraFields`.
-pub fn folder_of(fields: &[Vec<u8>]) -> Option<PathBuf> {
-    field(fields, FIELD_FOLDER).map(PathBuf::from)
+/// Reads from the `LogExtraFields` of a unit what [`unit_spec`] wrote there. `ours` is [`Host::folder`].
+pub fn maker(fields: &[Vec<u8>], ours: &Path) -> Maker {
+    match (field(fields, FIELD_FOLDER), field(fields, FIELD_EXEC_HASH)) {
+        (Some(folder), Some(exec_hash)) if Path::new(&folder) == ours => Maker::Us { exec_hash },
+        (Some(_), _) => Maker::AnotherSupervisor,
+        (None, _) => Maker::Somebody,
+    }
 }
 
 fn field(fields: &[Vec<u8>], name: &str) -> Option<String> {
@@ -440,11 +453,15 @@ pub mod tests {
     }
 
     #[test]
-    fn the_hash_is_read_back() {
-        let fields = [b"SUPERVISOR_SERVICE=web".to_vec(), b"SUPERVISOR_EXEC_HASH=ab".to_vec()];
-        assert_eq!(exec_hash_of(&fields).as_deref(), Some("ab"));
-        assert_eq!(exec_hash_of(&fields[..1]), None);
-        let fields = [b"SUPERVISOR_FOLDER=/run/a/env".to_vec()];
-        assert_eq!(folder_of(&fields).as_deref(), Some(Path::new("/run/a/env")));
+    fn it_is_read_who_made_a_unit() {
+        let fields =
+            |fields: &[&str]| fields.iter().map(|field| field.as_bytes().to_vec()).collect::<Vec<_>>();
+        let ours =
+            fields(&["SUPERVISOR_SERVICE=web", "SUPERVISOR_EXEC_HASH=ab", "SUPERVISOR_FOLDER=/run/a/env"]);
+        let made = |fields: &[Vec<u8>], folder: &str| maker(fields, Path::new(folder));
+        assert_eq!(made(&ours, "/run/a/env"), Maker::Us { exec_hash: "ab".into() });
+        assert_eq!(made(&ours, "/run/b/env"), Maker::AnotherSupervisor);
+        assert_eq!(made(&ours[..2], "/run/a/env"), Maker::Somebody);
+        assert_eq!(made(&[], "/run/a/env"), Maker::Somebody);
     }
 }

@@ -159,9 +159,11 @@ fn properties_changed(inner: &Arc<Inner>, path: &str, message: &Message) -> zbus
     let (interface, values, _invalid): (&str, HashMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
     match interface {
         SERVICE => inner.units().service_changed(&service, service_change(&values)),
-        UNIT if inner.units().unit_changed(&service, unit_change(&values)) => {
-            let inner = Arc::clone(inner);
-            tokio::spawn(async move { read_owner(&inner, &service).await });
+        UNIT => {
+            if let Some(run) = inner.units().unit_changed(&service, unit_change(&values)) {
+                let inner = Arc::clone(inner);
+                tokio::spawn(async move { read_maker(&inner, &service, run).await });
+            }
         }
         _ => {}
     }
@@ -206,12 +208,12 @@ fn manager_says(inner: &Arc<Inner>, member: &str, message: &Message) -> zbus::Re
     Ok(())
 }
 
-/// Where systemd cannot be asked, the next whole picture tells it.
-async fn read_owner(inner: &Inner, service: &Id) {
-    if let Err(error) = read::one(inner, service).await {
-        tracing::debug!(%service, %error, "it cannot be read whose the unit is");
+/// A unit came up without an order of ours. Where systemd cannot be asked, the next whole picture tells whose it is.
+async fn read_maker(inner: &Inner, service: &Id, run: InvocationId) {
+    match read::unit_maker(inner, service).await {
+        Ok(maker) => inner.units().maker_known(service, run, maker),
+        Err(error) => tracing::debug!(%service, %error, "it cannot be read who made the unit"),
     }
-    inner.units().owner_known(service);
 }
 
 /// Where systemd cannot be asked, all orders are answered otherwise.

@@ -14,6 +14,7 @@ use super::Notice;
 use super::exit::{Ending, SET_UP_CODES, exit_of, failure_message};
 use super::name::service_unit;
 use super::oom::OomLog;
+use super::unit::Maker;
 use crate::core::event::{Activity, Exit, ExitResult, InvocationId, OpId, StartFailure, Started, UnitSeen};
 use crate::core::plan::{Id, ServicePlan, ServiceType};
 use crate::core::time::{Mono, Wall};
@@ -202,9 +203,9 @@ impl Units {
         }
     }
 
-    /// Whether it is to be read whose the unit is, before [`Self::owner_known`].
+    /// Gives the run of which is to be read who made its unit, for [`Self::maker_known`].
     #[must_use]
-    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) -> bool {
+    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) -> Option<InvocationId> {
         let unit = self.get(service);
         unit.touched += 1;
         let state = &mut unit.state;
@@ -215,12 +216,19 @@ impl Units {
             (change.active_enter.unwrap_or(wall), change.active_enter_monotonic.unwrap_or(mono));
         state.settle();
         self.decide(service);
-        self.synced && self.units.get(service).is_some_and(Unit::is_unknown)
+        let unit = self.units.get(service).filter(|unit| self.synced && unit.is_unknown());
+        unit.and_then(|unit| unit.state.invocation)
     }
 
-    /// The unit was read after it came up without an order of ours.
-    pub fn owner_known(&mut self, service: &Id) {
-        self.decide(service);
+    /// It was read who made the unit that came up without an order of ours.
+    pub fn maker_known(&mut self, service: &Id, run: InvocationId, maker: Maker) {
+        let unit = self.get(service);
+        // Another one has come since, and is read, too.
+        if unit.state.invocation == Some(run) && unit.is_unknown() {
+            unit.asked = true;
+            unit.state.maker = Some(maker);
+            self.decide(service);
+        }
     }
 
     pub fn unit_removed(&mut self, service: &Id) {
@@ -441,8 +449,7 @@ impl Units {
             unit.state = state;
             unit.state.settle();
         } else {
-            unit.state.exec_hash = state.exec_hash;
-            unit.state.foreign = state.foreign;
+            unit.state.maker = state.maker;
         }
     }
 
@@ -465,7 +472,7 @@ impl Units {
         for service in services {
             let unit = self.get(&service);
             let state = unit.state.clone();
-            let Some(activity) = state.activity.filter(|_| !state.foreign) else {
+            let Some(activity) = state.activity.filter(|_| !state.is_foreign()) else {
                 unit.up = None;
                 self.drop_if_idle(&service);
                 continue;
@@ -507,7 +514,7 @@ fn unit_seen(state: State, activity: Activity, exit: Option<Exit>, environment_m
         invocation: state.invocation,
         pid: Some(state.main_pid).filter(|pid| *pid != 0),
         exit,
-        exec_hash: state.exec_hash,
+        exec_hash: state.exec_hash().cloned(),
         environment_matches,
         active_since: since,
         stopped_outside: false,

@@ -12,8 +12,8 @@ struct World {
     told: mpsc::UnboundedReceiver<Notice>,
     /// Kept, since their end is a message too.
     begun: Vec<Begun>,
-    /// Whose the units are that come up without an order: somebody else's.
-    theirs: bool,
+    /// Who made the units that come up without an order.
+    others: Maker,
 }
 
 fn web() -> Id {
@@ -29,7 +29,7 @@ impl World {
         let (send, told) = mpsc::unbounded_channel();
         let mut units = Units::new(send, OomLog::none());
         assert!(units.snapshot(|_| true).is_empty());
-        Self { units, told, begun: Vec::new(), theirs: false }
+        Self { units, told, begun: Vec::new(), others: Maker::Us { exec_hash: String::new() } }
     }
 
     fn start(&mut self, op: u64) {
@@ -70,11 +70,8 @@ impl World {
             invocation: Some(Some(run(invocation))),
             ..UnitChange::default()
         };
-        if self.units.unit_changed(&web(), unit) {
-            let unit = self.units.get(&web());
-            let (state, touched) = (State { foreign: self.theirs, ..unit.state.clone() }, unit.touched);
-            self.units.read(&web(), state, touched);
-            self.units.owner_known(&web());
+        if let Some(run) = self.units.unit_changed(&web(), unit) {
+            self.units.maker_known(&web(), run, self.others.clone());
         }
     }
 
@@ -212,7 +209,7 @@ fn what_others_do_is_told_as_such() {
 
 #[test]
 fn what_is_somebody_elses_is_not_told() {
-    let mut world = World { theirs: true, ..World::new() };
+    let mut world = World { others: Maker::Somebody, ..World::new() };
     world.state(Activity::Active, 1, 42, NOTHING);
     world.state(Activity::Active, 2, 43, NOTHING);
     assert!(world.units.snapshot(|_| true).is_empty());
@@ -220,7 +217,7 @@ fn what_is_somebody_elses_is_not_told() {
     world.units.unit_removed(&web());
     assert!(world.told().is_empty());
     // Ours of the same name, after theirs.
-    world.theirs = false;
+    world.others = Maker::Us { exec_hash: String::new() };
     world.state(Activity::Active, 3, 44, NOTHING);
     assert_eq!(world.told(), ["appeared 3 pid Some(44)"]);
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::core::event::{Activity, InvocationId, OpId};
 use crate::core::plan::{Limits, ServicePlan};
 use crate::systemd::exit::Ending;
+use crate::systemd::unit::Maker;
 
 /// One unit as far as it is known.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ pub struct Unit {
 impl Unit {
     /// Whether we made it, or read that we did. Signals alone do not say whose a unit is.
     pub fn is_ours(&self) -> bool {
-        self.made.is_some() || self.up.is_some() || (self.asked && !self.state.foreign)
+        self.made.is_some() || self.up.is_some() || (self.asked && !self.state.is_foreign())
     }
 
     /// Whether it came up without an order of ours, and systemd was not asked whose it is.
@@ -71,13 +72,24 @@ pub struct State {
     pub ending: Ending,
     /// Wall clock and monotonic clock, in microseconds.
     pub active_enter: (u64, u64),
-    /// The hash in its `LogExtraFields`.
-    pub exec_hash: Option<String>,
-    /// We did not make it, whatever its name: it is not ours to see, start or stop.
-    pub foreign: bool,
+    /// `None`: not known yet.
+    pub maker: Option<Maker>,
 }
 
 impl State {
+    /// It is not ours to see, start or stop, whatever its name.
+    pub fn is_foreign(&self) -> bool {
+        !matches!(self.maker, None | Some(Maker::Us { .. }))
+    }
+
+    /// Of the plan that it was made from, if it is ours.
+    pub fn exec_hash(&self) -> Option<&String> {
+        match &self.maker {
+            Some(Maker::Us { exec_hash }) => Some(exec_hash),
+            _ => None,
+        }
+    }
+
     /// systemd has a run and its process before it has entered the state that goes with them, and tells of that, too
     /// (`service_start`, `bus_unit_send_pending_change_signal`): what has a process is not down.
     pub fn settle(&mut self) {
