@@ -329,13 +329,13 @@ impl Engine {
         if !down {
             service.want = Want::Up;
             service.attempt = 0;
-            let why = "somebody started it outside the supervisor (systemctl start or restart)";
+            let why = "somebody started it outside the supervisor (systemctl start or restart, or Restart= of a drop-in)";
             self.supersede(id, Goal::Down, why);
         }
         let told = Told {
             kind: EntryKind::ExternalChange,
             level: Level::Warning,
-            reason: "started outside the supervisor (systemctl start or restart)",
+            reason: "started outside the supervisor (systemctl start or restart, or Restart= of a drop-in)",
             next: if down { "to be stopped in its turn" } else { "supervised from here on" },
         };
         self.enter(id, State::Starting, &told);

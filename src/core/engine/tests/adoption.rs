@@ -479,8 +479,8 @@ fn started_and_restarted_outside() {
     assert_eq!((rig.state("web"), rig.want("web"), rig.attempt("web")), (Starting, Want::Up, 0));
     assert_eq!(
         rig.lines().pop().unwrap(),
-        "web: stopped -> starting: started outside the supervisor (systemctl start or restart); supervised from \
-         here on"
+        "web: stopped -> starting: started outside the supervisor (systemctl start or restart, or Restart= of a \
+         drop-in); supervised from here on"
     );
     rig.pass(1.0);
     assert_eq!(rig.state("web"), Running);
