@@ -23,6 +23,20 @@ pub struct Asked {
     pub answer: Option<oneshot::Sender<Result<ReloadReport, Vec<Problem>>>>,
 }
 
+impl Asked {
+    /// What is told of a configuration that has problems.
+    pub fn refusal(&self, problems: &[Problem]) -> String {
+        let first =
+            problems.first().map_or(String::new(), |p| format!("{}:{}: {}", p.file, p.line, p.message));
+        let of = match problems.len() {
+            0 | 1 => String::new(),
+            all => format!(" (the first of {all} problems)"),
+        };
+        let who = &self.origin;
+        format!("new configuration refused, asked for by {who}: {first}{of}; the old one stays in force")
+    }
+}
+
 /// Reloads are done one after the other, in the order in which they were asked for.
 #[derive(Debug, Default)]
 pub struct Queue {

@@ -509,15 +509,7 @@ impl Loop {
             }
             Err(problems) => {
                 if !asked.dry_run {
-                    let first = problems
-                        .first()
-                        .map_or(String::new(), |p| format!("{}:{}: {}", p.file, p.line, p.message));
-                    let message = format!(
-                        "new configuration refused, asked for by {}: {} problems, the first: {first}; the old one stays in force",
-                        asked.origin,
-                        problems.len(),
-                    );
-                    self.record_own(EntryKind::ConfigRejected, Level::Error, message);
+                    self.record_own(EntryKind::ConfigRejected, Level::Error, asked.refusal(&problems));
                 }
                 Err(problems)
             }

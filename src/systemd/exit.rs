@@ -159,9 +159,14 @@ fn look_at_program(program: &str) -> String {
     match interpreter(program) {
         Some(path) => match std::fs::metadata(&path) {
             Err(error) => format!("its interpreter {path}: {}", plain(&error)),
-            Ok(_) => "the service's user may not execute it or its interpreter".into(),
+            Ok(_) => {
+                "the service's user may not execute it or its interpreter, or it is being written".into()
+            }
         },
-        None => "the service's user may not execute it, or it is not a program for this machine".into(),
+        None => {
+            "the service's user may not execute it, it is being written, or it is no program for this machine"
+                .into()
+        }
     }
 }
 

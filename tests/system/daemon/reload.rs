@@ -75,12 +75,15 @@ fn a_bad_configuration_changes_nothing() {
     assert_eq!(code, 422);
     assert!(problem["errors"].as_array().unwrap().len() >= 4, "{problem}");
     daemon.signal("HUP");
-    wait_for("SIGHUP was refused too", SOON, || {
-        daemon.api("GET", "events?type=config_rejected").1["events"]
-            .as_array()
-            .filter(|e| e.len() >= 3)
-            .map(|_| ())
+    let refused = wait_for("SIGHUP was refused too", SOON, || {
+        let events = &daemon.api("GET", "events?type=config_rejected").1["events"];
+        events.as_array().filter(|e| e.len() >= 3).map(|e| e[0]["message"].to_string())
     });
+    for part in
+        ["asked for by SIGHUP: ", "supervisor_config.json:1: ", " (the first of ", "; the old one stays"]
+    {
+        assert!(refused.contains(part), "{refused}");
+    }
     assert_eq!(daemon.pid_of("re-steady"), before["pid"].as_u64().unwrap());
 }
 
