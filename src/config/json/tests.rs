@@ -136,7 +136,23 @@ fn what_ends_the_reading_is_named() {
         ("[1 ?]", "\",\" or \"]\" is missing: found \"?\""),
         ("['a]", "a single quote"),
         ("[?]", "a value is missing: found \"?\""),
+        ("[é]", "a value is missing: found a letter"),
+        ("[٣]", "a value is missing: found a digit"),
+        ("[\u{7f}]", "a value is missing: found the character U+007F"),
     ] {
         assert_eq!(messages(text), [expected], "{text}");
     }
+}
+
+#[test]
+fn words_of_other_languages_are_known() {
+    let words =
+        ["True", "TRUE", "yes", "on", "False", "FALSE", "no", "off", "None", "nil", "undefined", "NULL"];
+    for word in words {
+        assert_eq!(messages(&format!("[{word}]")), [format!("{word} is not JSON")]);
+    }
+    for word in ["NaN", "Infinity", "inf"] {
+        assert_eq!(messages(&format!("[{word}]")), [format!("{word} is not a number in JSON")]);
+    }
+    assert_eq!(messages("[maybe]"), ["a word without quotes"]);
 }
