@@ -76,6 +76,8 @@ fn the_first_of_two_equal_keys_is_kept_in_small_and_large_objects() {
         assert_eq!(reading.faults.len(), 1, "{count}");
         assert_eq!(reading.faults[0].first, Some(1));
         assert_eq!(plain(&reading.root.unwrap())["k0"], 1);
+        let last = count - 1;
+        assert_eq!(read(&format!("{{{members} \"k{last}\": 2}}")).faults.len(), 1, "{count}");
     }
 }
 
