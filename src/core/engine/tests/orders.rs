@@ -155,6 +155,33 @@ fn the_last_of_contradictory_orders_wins_and_the_others_hear_of_it() {
 }
 
 #[test]
+fn an_order_during_a_stop_says_what_follows_it() {
+    for (verb, asked) in [(Start, "start asked for by alice"), (Restart, "restart asked for by alice")] {
+        let mut rig = in_state(Stopping);
+        rig.order(verb, "web");
+        assert_eq!(rig.view("web").reason, asked);
+        rig.lines();
+        rig.stopped("web");
+        let stopped = format!("web: stopping -> stopped: {asked}; to be started again");
+        assert_eq!(rig.lines(), [stopped, format!("web: stopped -> starting: {asked}; ready after 1 s")]);
+    }
+}
+
+#[test]
+fn an_order_during_a_stop_for_its_health_makes_it_no_failure() {
+    for verb in [Start, Restart] {
+        let mut rig = Rig::running(svc("web").tcp());
+        while rig.state("web") == Running {
+            rig.pass(rig.due_in().unwrap());
+            rig.probed("web", false);
+        }
+        rig.order(verb, "web");
+        assert_eq!(rig.stopped("web"), ["start web"], "at once");
+        assert_eq!((rig.state("web"), rig.attempt("web")), (Starting, 0));
+    }
+}
+
+#[test]
 fn a_start_in_time_saves_one_whose_stop_waits_for_its_dependents() {
     let mut rig = Rig::new(plan([svc("db"), svc("web").needs("db")]));
     rig.up("db");
