@@ -37,7 +37,7 @@ impl World for Fixtures {
     fn look(&self, path: &Path) -> Found {
         match path.to_str() {
             Some("/usr/bin/app" | "/usr/bin/python3" | "/srv/shop/run.sh") => Found::Program,
-            Some("/opt/data.txt") => Found::File,
+            Some("/opt/data.txt" | "/opt/app") => Found::File,
             Some("/usr/bin" | "/srv/shop") => Found::Directory,
             Some("/closed/app") => Found::Hidden,
             Some(absolute) if absolute.starts_with('/') => Found::Missing,

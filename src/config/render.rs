@@ -210,6 +210,13 @@ mod tests {
     }
 
     #[test]
+    fn what_the_schema_knows_is_shown() {
+        let text = r#"{"services": {"a": {"health_check": {"expected_status": ["2xx", 301]}, "colour": 1}}}"#;
+        let out = shown(text, 1, text.find("\"colour\"").unwrap() + 1);
+        assert!(out.contains(r#"["2xx", 301]"#), "{out}");
+    }
+
+    #[test]
     fn values_that_may_be_secret_are_masked_and_the_caret_moves_along() {
         for text in [
             r#"{"services": {"a": {"environment": {"K": "hunter2", "L": 12345678}, "colour": 1}}}"#,
