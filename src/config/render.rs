@@ -163,16 +163,12 @@ impl Sorter<'_> {
     }
 }
 
-/// The form of an `anyOf` that a node takes, as far as it matters here.
+/// The form of an `anyOf` that an object takes: of the others, none has keys in it.
 fn branch<'s>(schema: &'s Json, node: &Node) -> &'s Json {
     let schema = resolve(shared(), schema);
-    let wanted = match node.value {
-        Value::Object(_) => "object",
-        Value::List(_) => "array",
-        _ => return schema,
-    };
+    let Value::Object(_) = node.value else { return schema };
     let branches = schema.get("anyOf").and_then(Json::as_array).into_iter().flatten();
-    branches.map(|b| resolve(shared(), b)).find(|b| b["type"] == wanted).unwrap_or(schema)
+    branches.map(|b| resolve(shared(), b)).find(|b| b["type"] == "object").unwrap_or(schema)
 }
 
 #[cfg(test)]
