@@ -603,8 +603,13 @@ fn numbers_are_good_up_to_their_bounds() {
     let check_of = |fields: &str| of_service(&format!(r#""health_check": {{"type": "process", {fields}}}"#));
     let supervisor = |fields: &str| format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#);
     let named = |length: usize| of_service(&format!(r#""name": "{}""#, "ä".repeat(length)));
+    let tcp = |fields: &str| of_service(&format!(r#""health_check": {{"type": "tcp", {fields}}}"#));
+    let socket = |length: usize| tcp(&format!(r#""host": "unix:/{}""#, "x".repeat(length - 1)));
+    let host = |length: usize| tcp(&format!(r#""host": "{}", "port": 1"#, "x".repeat(length)));
     for (good, bad) in [
         (named(200), named(201)),
+        (socket(107), socket(108)),
+        (host(253), host(254)),
         (check_of(r#""interval": 0.1"#), check_of(r#""interval": 0.099"#)),
         (check_of(r#""timeout": 0.001"#), check_of(r#""timeout": 0.0009"#)),
         (check_of(r#""interval": 5, "timeout": 5"#), check_of(r#""interval": 5, "timeout": 5.001"#)),

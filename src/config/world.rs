@@ -136,14 +136,30 @@ mod tests {
         let message = |path: &Path| Machine.read(path).unwrap_err().message;
         assert!(message(&path).contains("No such file"), "{}", message(&path));
         assert_eq!(message(folder.path()), "not a regular file");
-        std::fs::write(&path, b"{\n\xff}").unwrap();
-        assert_eq!(message(&path), "not UTF-8 in line 2");
+        std::fs::write(&path, b"{\n\n\xff}").unwrap();
+        assert_eq!(message(&path), "not UTF-8 in line 3");
         std::fs::File::create(&path).unwrap().set_len(MAX_FILE + 1).unwrap();
         assert_eq!(message(&path), "the file is larger than 16 MiB");
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(MAX_FILE).unwrap();
+        assert_eq!(Machine.read(&path).unwrap().len() as u64, MAX_FILE);
         nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(message(&folder.path().join("pipe")), "not a regular file");
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(Machine.read(&path).unwrap(), "{}");
+    }
+
+    #[test]
+    fn each_reason_has_its_remedy() {
+        use std::io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+        for (kind, help) in [
+            (NotFound, "create /a.json, or name another file with --config"),
+            (PermissionDenied, "let this user read it, or run this as its owner"),
+            (IsADirectory, "see to it that the file can be read"),
+        ] {
+            assert_eq!(unreadable(Path::new("/a.json"), &kind.into()).help, help);
+        }
+        let nowhere = TlsFiles { certificate: "/nonexistent/a.crt".into(), key: "/nonexistent/a.key".into() };
+        assert!(Machine.check_tls(&nowhere).is_err());
     }
 
     #[test]

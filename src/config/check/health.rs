@@ -25,7 +25,7 @@ pub(super) struct Surroundings<'s> {
 
 impl Context<'_> {
     pub(super) fn health(&mut self, at: &At<'_>, raw: Option<Raw>, around: &Surroundings<'_>) -> HealthCheck {
-        let mut raw = raw.unwrap_or_else(|| Raw { check_type: Some(CheckType::Process), ..Raw::default() });
+        let mut raw = raw.unwrap_or_default();
         let (interval_at, timeout_at) = (at.key("interval"), at.key("timeout"));
         let interval = raw.interval.as_ref().map_or(DEFAULT_INTERVAL, |written: &Seconds| {
             self.duration_from(
