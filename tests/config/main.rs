@@ -17,6 +17,8 @@ use process_supervisor::place::Scope;
 use process_supervisor::tls::{TlsFault, TlsFile, TlsFiles};
 use proptest::prelude::*;
 
+mod bounds;
+
 /// Relative paths are in a folder of fixtures; absolute ones on a machine that has only what is listed here.
 struct Fixtures(PathBuf);
 
@@ -434,21 +436,6 @@ fn a_reload_names_what_changes_of_the_supervisor() {
     assert_eq!(config::diff_settings(&settings(url), &token), ["dashboard_token_file"]);
 }
 
-#[test]
-fn the_number_of_problems_is_bounded() {
-    let services: Vec<_> = (0..5000).map(|n| format!("\"s{n}\": {{\"comand\": 1}}")).collect();
-    let text = format!("{{\"services\": {{{}}}}}", services.join(","));
-    let problems = check(&text).unwrap_err();
-    assert_eq!(problems.len(), 1001);
-    assert!(problems[1000].message.contains("more problems"));
-    assert_eq!((problems[1000].path.as_str(), problems[1000].help.as_str()), ("", "correct these first"));
-
-    let forever = r#""command": "/usr/bin/app", "restart_policy": {"retry_delay": 0, "max_retries": -1}"#;
-    let warned: Vec<_> = (0..1500).map(|n| format!("\"s{n}\": {{{forever}}}")).collect();
-    let loaded = check(&format!("{{\"services\": {{{}}}}}", warned.join(","))).unwrap();
-    assert_eq!(loaded.warnings.len(), 1000);
-}
-
 /// Good files with a marker in each secret, to be broken in all ways.
 fn secret_files() -> Vec<String> {
     let texts = names(&fixtures("good"), ".json")
@@ -511,7 +498,7 @@ fn a_service_that_says_only_its_command_has_the_defaults_of_the_contract() {
 /// What the README tells people to write is taken as it stands there.
 #[test]
 fn the_examples_of_the_readme_are_valid() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let valid = |text: &str| {
         if let Err(problems) = load_in(&Text(text), Path::new("f.json"), Scope::System, Lacking::Warn) {
             panic!("{text}\n{problems:#?}");
@@ -550,77 +537,4 @@ fn what_systemd_refuses_is_told_with_its_place() {
     loaded.set_lacking(&id, "the first");
     loaded.set_lacking(&id, "the second");
     assert_eq!(loaded.plan.services[&id].lacks.as_deref(), Some("the first"));
-}
-
-/// A main file that includes others of this size, in bytes, which hold nothing.
-struct Large(Vec<usize>);
-
-impl World for Large {
-    fn read(&self, path: &Path) -> Result<String, Unreadable> {
-        let Some(number) = path.to_str().and_then(|name| name.strip_suffix(".large")) else {
-            let names: Vec<_> = (0..self.0.len()).map(|n| format!("\"{n}.large\"")).collect();
-            return Ok(format!("{{\"include\": [{}], \"services\": {{}}}}", names.join(", ")));
-        };
-        Ok(" ".repeat(self.0[number.parse::<usize>().unwrap()] - 2) + "{}")
-    }
-
-    fn list(&self, _: &Path) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn look(&self, _: &Path) -> Found {
-        Found::File
-    }
-
-    fn has_user(&self, _: &str) -> bool {
-        true
-    }
-
-    fn has_group(&self, _: &str) -> bool {
-        true
-    }
-
-    fn check_tls(&self, _: &TlsFiles) -> Result<(), TlsFault> {
-        Ok(())
-    }
-}
-
-#[test]
-fn included_files_are_bounded_together() {
-    const SIZE: usize = 16 << 20;
-    let whole = Large(vec![SIZE; 4]);
-    load_in(&whole, Path::new("main.json"), Scope::System, Lacking::Refuse).unwrap();
-    let more = Large(vec![SIZE, SIZE, SIZE, SIZE, 3]);
-    let problems = load_in(&more, Path::new("main.json"), Scope::System, Lacking::Refuse).unwrap_err();
-    let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
-    assert_eq!(said, ["more than 64 MiB or 10000 files are included"]);
-}
-
-#[test]
-fn numbers_are_good_up_to_their_bounds() {
-    let of_service =
-        |fields: &str| format!(r#"{{"services": {{"web": {{"command": "/usr/bin/app", {fields}}}}}}}"#);
-    let check_of = |fields: &str| of_service(&format!(r#""health_check": {{"type": "process", {fields}}}"#));
-    let supervisor = |fields: &str| format!(r#"{{"supervisor": {{{fields}}}, "services": {{}}}}"#);
-    let named = |length: usize| of_service(&format!(r#""name": "{}""#, "ä".repeat(length)));
-    let tcp = |fields: &str| of_service(&format!(r#""health_check": {{"type": "tcp", {fields}}}"#));
-    let socket = |length: usize| tcp(&format!(r#""host": "unix:/{}""#, "x".repeat(length - 1)));
-    let host = |length: usize| tcp(&format!(r#""host": "{}", "port": 1"#, "x".repeat(length)));
-    for (good, bad) in [
-        (named(200), named(201)),
-        (socket(107), socket(108)),
-        (host(253), host(254)),
-        (check_of(r#""interval": 0.1"#), check_of(r#""interval": 0.099"#)),
-        (check_of(r#""timeout": 0.001"#), check_of(r#""timeout": 0.0009"#)),
-        (check_of(r#""interval": 5, "timeout": 5"#), check_of(r#""interval": 5, "timeout": 5.001"#)),
-        (
-            of_service(r#""graceful_shutdown": {"timeout": 0.001}"#),
-            of_service(r#""graceful_shutdown": {"timeout": 0.0009}"#),
-        ),
-        (supervisor(r#""metrics_interval": 1"#), supervisor(r#""metrics_interval": 0.999"#)),
-        (supervisor(r#""metrics_interval": 86400"#), supervisor(r#""metrics_interval": 86400.001"#)),
-    ] {
-        assert!(check(&good).is_ok(), "{good}");
-        assert!(check(&bad).is_err(), "{bad}");
-    }
 }
