@@ -370,8 +370,10 @@ LimitNOFILE=4096
 
     def take_a_name(self):
         """Somebody else's unit runs under the name of a service that was stopped; sometimes a reload shows it."""
-        name, = touched = self.some(("calm",), 1)
+        # No other unit refers to it, so that systemd forgets it.
+        name, = touched = self.some(("limited",), 1)
         until(f"{name} is stopped", lambda: self.order("stop", name) == 200)
+        until(f"{name} is forgotten", lambda: sh(f"systemctl show -P LoadState supervisor-{name}.service") == "not-found")
         theirs = self.make_stranger(name)
         if self.chance.random() < 0.5:
             sh("systemctl daemon-reload")
