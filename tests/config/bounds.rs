@@ -86,6 +86,7 @@ fn numbers_are_good_up_to_their_bounds() {
         let value = "x".repeat(length - 9 - 4);
         of_service(&format!(r#""args": [{whole}], "environment": {{"KEY": "{value}"}}"#))
     };
+    let allowed = |length: usize| supervisor(&format!(r#""allowed_hosts": ["{}"]"#, "x".repeat(length)));
     for (good, bad) in [
         (named(200), named(201)),
         (socket(107), socket(108)),
@@ -100,6 +101,7 @@ fn numbers_are_good_up_to_their_bounds() {
             of_service(r#""graceful_shutdown": {"timeout": 0.001}"#),
             of_service(r#""graceful_shutdown": {"timeout": 0.0009}"#),
         ),
+        (allowed(253), allowed(254)),
         (supervisor(r#""metrics_interval": 1"#), supervisor(r#""metrics_interval": 0.999"#)),
         (supervisor(r#""metrics_interval": 86400"#), supervisor(r#""metrics_interval": 86400.001"#)),
     ] {
