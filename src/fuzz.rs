@@ -35,6 +35,9 @@ impl config::World for OneFile<'_> {
     fn read(&self, _: &Path) -> Result<String, Unreadable> {
         Ok(self.0.into())
     }
+    fn is_public(&self, _: &Path) -> bool {
+        true
+    }
     fn list(&self, _: &Path) -> Vec<String> {
         vec!["other.json".into()]
     }

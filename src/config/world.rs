@@ -37,6 +37,8 @@ pub struct Unreadable {
 pub trait World {
     /// The text of a configuration file of at most [`MAX_FILE`] bytes.
     fn read(&self, path: &Path) -> Result<String, Unreadable>;
+    /// Whether everybody on the machine can read this file, as far as its mode and those of the folders above it say.
+    fn is_public(&self, path: &Path) -> bool;
     /// The names in a directory; none if it cannot be read.
     fn list(&self, directory: &Path) -> Vec<String>;
     /// What is there.
@@ -68,6 +70,13 @@ impl World for Machine {
             .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
             .map_err(|e| unreadable(path, &e))?;
         decode(bytes)
+    }
+
+    fn is_public(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        let lets_others =
+            |path: &Path, bit| std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & bit != 0);
+        lets_others(&path, 0o004) && path.ancestors().skip(1).all(|folder| lets_others(folder, 0o001))
     }
 
     fn list(&self, directory: &Path) -> Vec<String> {
@@ -146,6 +155,24 @@ mod tests {
         assert_eq!(message(&folder.path().join("pipe")), "not a regular file");
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(Machine.read(&path).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_file_is_as_public_as_the_folders_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, "{}").unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (of_folder, of_file, public) in
+            [(0o755, 0o644, true), (0o711, 0o604, true), (0o750, 0o644, false), (0o755, 0o640, false)]
+        {
+            mode(folder.path(), of_folder);
+            mode(&path, of_file);
+            assert_eq!(Machine.is_public(&path), public, "{of_folder:o} {of_file:o}");
+        }
+        assert!(!Machine.is_public(&folder.path().join("nothing")));
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl World for Large {
         Ok(" ".repeat(self.0[number.parse::<usize>().unwrap()] - 2) + "{}")
     }
 
+    fn is_public(&self, _: &Path) -> bool {
+        false
+    }
+
     fn list(&self, _: &Path) -> Vec<String> {
         Vec::new()
     }

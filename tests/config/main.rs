@@ -32,6 +32,10 @@ impl World for Fixtures {
         Machine.read(&self.0.join(path))
     }
 
+    fn is_public(&self, path: &Path) -> bool {
+        path.ends_with("public.json")
+    }
+
     fn list(&self, directory: &Path) -> Vec<String> {
         Machine.list(&self.0.join(directory))
     }
@@ -77,6 +81,10 @@ struct Text<'t>(&'t str);
 impl World for Text<'_> {
     fn read(&self, _: &Path) -> Result<String, Unreadable> {
         Ok(self.0.into())
+    }
+
+    fn is_public(&self, _: &Path) -> bool {
+        false
     }
 
     fn list(&self, _: &Path) -> Vec<String> {

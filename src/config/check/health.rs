@@ -145,6 +145,7 @@ impl Context<'_> {
         for (name, value) in &headers {
             let headers_at = at.key("headers");
             let at = headers_at.key(name);
+            self.exposed(&at, name, value);
             let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             if name.is_empty() || !name.bytes().all(token) {
                 let help = "a header name is letters, digits and \"-\"";

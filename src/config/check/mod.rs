@@ -3,6 +3,7 @@
 //! A check that finds a fault still gives some value, so that the others can run; with an error in the report nobody
 //! sees the plan.
 
+mod exposed;
 pub(super) mod fleet;
 mod health;
 mod program;
@@ -10,7 +11,7 @@ mod properties;
 mod service;
 mod supervisor;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -41,6 +42,8 @@ pub(super) struct Context<'c> {
     programs: HashMap<(Option<String>, String), program::Search>,
     accounts: HashMap<(bool, String), bool>,
     folders: HashMap<String, super::world::Found>,
+    /// Files with secrets that everybody can read, as far as that was told.
+    exposed: HashSet<String>,
 }
 
 impl<'c> Context<'c> {
@@ -55,6 +58,7 @@ impl<'c> Context<'c> {
             programs: HashMap::new(),
             accounts: HashMap::new(),
             folders: HashMap::new(),
+            exposed: HashSet::new(),
         }
     }
 

@@ -154,6 +154,7 @@ fn environment(ctx: &mut Context<'_>, at: &At<'_>, environment: &BTreeMap<String
     for (key, value) in environment {
         let at = at.key(key);
         ctx.no_nul(&at, value);
+        ctx.exposed(&at, key, value);
         let length = key.len() + 1 + value.len();
         if length > MAX_ARGUMENT {
             let help = format!("the kernel takes {MAX_ARGUMENT}: pass a file instead");
