@@ -1,6 +1,8 @@
 //! From a service's plan to the properties of its transient unit. No IO.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -99,10 +101,35 @@ pub enum Maker {
 /// Reads from the `LogExtraFields` of a unit what [`unit_spec`] wrote there. `ours` is [`Host::folder`].
 pub fn maker(fields: &[Vec<u8>], ours: &Path) -> Maker {
     match (field(fields, FIELD_FOLDER), field(fields, FIELD_EXEC_HASH)) {
-        (Some(folder), Some(exec_hash)) if Path::new(&folder) == ours => Maker::Us { exec_hash },
+        (Some(folder), Some(exec_hash)) if folder == folder_mark(ours) => Maker::Us { exec_hash },
         (Some(_), _) => Maker::AnotherSupervisor,
         (None, _) => Maker::Somebody,
     }
+}
+
+/// A path in characters that every systemd reads back from a unit's file: 252 splits `LogExtraFields` at white space.
+fn folder_mark(path: &Path) -> String {
+    let mut out = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            out.push(char::from(*byte));
+        } else {
+            let _ = write!(out, "={byte:02X}");
+        }
+    }
+    out
+}
+
+/// The path of a file, where a pattern is expected (`exec_context_load_environment`).
+fn as_pattern(path: &Path) -> String {
+    let mut out = String::new();
+    for c in path.to_string_lossy().chars() {
+        if r"*?[]\".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn field(fields: &[Vec<u8>], name: &str) -> Option<String> {
@@ -182,7 +209,7 @@ fn execution(list: &mut List, plan: &ServicePlan, host: Host<'_>, environment: O
         list.set("Group", group.clone());
     }
     // Later files win: what stands in the configuration itself comes last.
-    let ours = environment.map(|path| path.to_string_lossy().into_owned());
+    let ours = environment.map(as_pattern);
     let files: Vec<(String, bool)> =
         exec.environment_file.clone().into_iter().chain(ours).map(|path| (path, false)).collect();
     if !files.is_empty() {
@@ -194,7 +221,7 @@ fn execution(list: &mut List, plan: &ServicePlan, host: Host<'_>, environment: O
     let fields = [
         format!("{FIELD_SERVICE}{}", plan.id),
         format!("{FIELD_EXEC_HASH}{}", plan.exec_hash),
-        format!("{FIELD_FOLDER}{}", host.folder.display()),
+        format!("{FIELD_FOLDER}{}", folder_mark(host.folder)),
     ];
     list.set("LogExtraFields", fields.map(String::into_bytes).to_vec());
 }
@@ -463,5 +490,6 @@ pub mod tests {
         assert_eq!(made(&ours, "/run/b/env"), Maker::AnotherSupervisor);
         assert_eq!(made(&ours[..2], "/run/a/env"), Maker::Somebody);
         assert_eq!(made(&[], "/run/a/env"), Maker::Somebody);
+        assert_eq!(folder_mark(Path::new("/run/a b/[c]=%n\\d/é")), "/run/a=20b/=5Bc=5D=3D=25n=5Cd/=C3=A9");
     }
 }

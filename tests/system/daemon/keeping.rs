@@ -408,3 +408,21 @@ fn a_unit_of_somebody_else_is_left_alone_whatever_its_name() {
     daemon.ok(&["start", "whose"]);
     assert_eq!(daemon.service("whose")["pid"].to_string(), pid("whose"));
 }
+
+#[test]
+fn a_folder_of_any_name_will_do() {
+    // systemd is reloaded: it reads its units from their files, and what stands in them is not what was said.
+    let mut daemon = Daemon::prepared_alone(json!({}));
+    daemon.folder.push(r"a b[c]\d*'e");
+    std::fs::create_dir(&daemon.folder).unwrap();
+    daemon.configure(json!({"any-name": with(sleeper(), json!({"environment": {"NAME": "any"}}))}));
+    daemon.launch();
+    let before = daemon.wait_state("any-name", "running");
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", before["pid"])).unwrap();
+    assert!(environment.split('\0').any(|variable| variable == "NAME=any"), "{environment}");
+    sh("systemctl daemon-reload");
+    daemon.kill();
+    daemon.launch();
+    let after = daemon.wait_state("any-name", "running");
+    assert_eq!((&after["pid"], &after["restart_count"]), (&before["pid"], &json!(0)));
+}
