@@ -65,10 +65,12 @@ pub fn unit_spec(
     // What the user says by name stands above what we would say, except where both lists belong together.
     let said = |name: &str| name != "After" && users.iter().any(|(user, _)| overrides(user, name));
     properties.retain(|(name, _)| !said(name));
-    properties.extend(users);
+    let command = command(&plan.exec, host);
     let mut hasher = DefaultHasher::new();
-    format!("{properties:?}").hash(&mut hasher);
+    format!("{properties:?}{users:?}{command:?}").hash(&mut hasher);
     properties.extend(limits.into_iter().filter(|(name, _)| !user_sets(plan, name)));
+    properties.extend(users);
+    properties.push(command);
     Ok(UnitSpec { name, properties, fingerprint: hasher.finish() })
 }
 
@@ -197,7 +199,6 @@ fn execution(list: &mut List, plan: &ServicePlan, host: Host<'_>, environment: O
     if exec.service_type == ServiceType::Notify {
         list.set("NotifyAccess", "main");
     }
-    command(list, exec, host);
     if let Some(directory) = &exec.working_directory {
         list.set("WorkingDirectory", directory.clone());
     }
@@ -233,17 +234,19 @@ fn execution(list: &mut List, plan: &ServicePlan, host: Host<'_>, environment: O
 /// limit can be changed any more. So it is used only where it is needed and works. In that file an older systemd
 /// also doubles the dollars of `$$` once more, and puts a backslash before `;`: every start of ours after a reload
 /// makes the unit anew, so only somebody's `systemctl restart` after a daemon-reload would see it, and a start that
-/// somebody's daemon-reload overtakes between the making of the unit and the execution of its program.
-fn command(list: &mut List, exec: &Exec, host: Host<'_>) {
+/// somebody's daemon-reload overtakes between the making of the unit and the execution of its program. A quote, dollar,
+/// semicolon or backslash in the path of the program it cannot read back at all, nor anything that follows in the file
+/// (`config_parse_exec`): so this comes last.
+fn command(exec: &Exec, host: Host<'_>) -> Property {
     let argv: Vec<String> = std::iter::once(&exec.program).chain(&exec.args).cloned().collect();
     let program = exec.program.clone();
     if !exec.args.iter().any(|arg| arg.contains('$')) {
-        list.set("ExecStart", vec![(program, argv, false)]);
+        ("ExecStart".into(), Variant::from(vec![(program, argv, false)]))
     } else if host.version >= EX_SURVIVES_RELOAD {
-        list.set("ExecStartEx", vec![(program, argv, vec!["no-env-expand".to_owned()])]);
+        ("ExecStartEx".into(), Variant::from(vec![(program, argv, vec!["no-env-expand".to_owned()])]))
     } else {
         let argv: Vec<String> = argv.iter().map(|arg| arg.replace('$', "$$")).collect();
-        list.set("ExecStart", vec![(program, argv, false)]);
+        ("ExecStart".into(), Variant::from(vec![(program, argv, false)]))
     }
 }
 

@@ -426,3 +426,27 @@ fn a_folder_of_any_name_will_do() {
     let after = daemon.wait_state("any-name", "running");
     assert_eq!((&after["pid"], &after["restart_count"]), (&before["pid"], &json!(0)));
 }
+
+#[test]
+fn a_program_of_any_name_is_kept_over_a_reload_of_systemd() {
+    let mut daemon = Daemon::prepared_alone(json!({}));
+    let program = daemon.folder.join(r#"q"u'o$HOME;t\e %n"#);
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let service = json!({"command": program, "args": ["1000"], "restart_policy": {"retry_delay": 0.1}});
+    daemon.configure(json!({"any-program": service}));
+    daemon.launch();
+    let before = daemon.wait_state("any-program", "running");
+    sh("systemctl daemon-reload");
+    daemon.kill();
+    daemon.launch();
+    let after = daemon.wait_state("any-program", "running");
+    assert_eq!((&after["pid"], &after["restart_count"]), (&before["pid"], &json!(0)));
+    // It ends, and comes back from a unit that systemd cannot read any more.
+    sh(&format!("kill -9 {}", before["pid"]));
+    daemon.wait_service("any-program", "restarted", |service| {
+        service["state"] == "running" && service["restart_count"] == 1
+    });
+    sh("systemctl daemon-reload");
+    daemon.ok(&["restart", "any-program"]);
+    daemon.wait_state("any-program", "running");
+}
