@@ -210,9 +210,8 @@ fn execution(list: &mut List, plan: &ServicePlan, host: Host<'_>, environment: O
         list.set("Group", group.clone());
     }
     // Later files win: what stands in the configuration itself comes last.
-    let ours = environment.map(as_pattern);
-    let files: Vec<(String, bool)> =
-        exec.environment_file.clone().into_iter().chain(ours).map(|path| (path, false)).collect();
+    let files = exec.environment_file.as_deref().map(Path::new).into_iter().chain(environment);
+    let files: Vec<(String, bool)> = files.map(|path| (as_pattern(path), false)).collect();
     if !files.is_empty() {
         list.set("EnvironmentFiles", files);
     }

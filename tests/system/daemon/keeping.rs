@@ -415,11 +415,16 @@ fn a_folder_of_any_name_will_do() {
     let mut daemon = Daemon::prepared_alone(json!({}));
     daemon.folder.push(r"a b[c]\d*'e");
     std::fs::create_dir(&daemon.folder).unwrap();
-    daemon.configure(json!({"any-name": with(sleeper(), json!({"environment": {"NAME": "any"}}))}));
+    let file = daemon.folder.join("f.env");
+    std::fs::write(&file, "FROM=file\n").unwrap();
+    let variables = json!({"environment": {"NAME": "any"}, "environment_file": file});
+    daemon.configure(json!({"any-name": with(sleeper(), variables)}));
     daemon.launch();
     let before = daemon.wait_state("any-name", "running");
     let environment = std::fs::read_to_string(format!("/proc/{}/environ", before["pid"])).unwrap();
-    assert!(environment.split('\0').any(|variable| variable == "NAME=any"), "{environment}");
+    for wanted in ["NAME=any", "FROM=file"] {
+        assert!(environment.split('\0').any(|variable| variable == wanted), "{environment}");
+    }
     sh("systemctl daemon-reload");
     daemon.kill();
     daemon.launch();
