@@ -38,8 +38,8 @@ impl config::World for OneFile<'_> {
     fn is_public(&self, _: &Path) -> bool {
         true
     }
-    fn list(&self, _: &Path) -> Vec<String> {
-        vec!["other.json".into()]
+    fn list(&self, _: &Path) -> Result<Vec<String>, Unreadable> {
+        Ok(vec!["other.json".into()])
     }
     fn look(&self, path: &Path) -> Found {
         if path.to_string_lossy().len().is_multiple_of(2) { Found::Program } else { Found::Missing }

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::world::{Found, World};
+use super::world::{Found, Unreadable, World};
 
 /// The files that a pattern names, sorted. `*` and `?` stand for any characters and any one character of a name;
-/// names that start with a dot have to be asked for.
-pub(super) fn expand(world: &dyn World, folder: &Path, pattern: &str) -> Vec<PathBuf> {
+/// names that start with a dot have to be asked for. A file that is there and cannot be looked at is named as well: to
+/// leave it out would be to take its services away.
+///
+/// # Errors
+/// A folder cannot be read.
+pub(super) fn expand(world: &dyn World, folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Unreadable> {
     /// Directories looked into for one pattern.
     const MAX_PATHS: usize = 10_000;
     let full = folder.join(pattern);
@@ -16,16 +20,23 @@ pub(super) fn expand(world: &dyn World, folder: &Path, pattern: &str) -> Vec<Pat
             paths.iter_mut().for_each(|p| p.push(part));
             continue;
         };
-        let matching = |dir: PathBuf| {
-            let mut names = world.list(&dir);
+        let mut found = Vec::new();
+        for dir in paths {
+            let mut names = world.list(&dir)?;
             names.retain(|n| matches(name, n));
             names.sort();
-            names.into_iter().map(move |n| dir.join(n))
-        };
-        paths = paths.into_iter().flat_map(matching).take(MAX_PATHS).collect();
+            found.extend(names.into_iter().map(|n| dir.join(n)).take(MAX_PATHS - found.len()));
+        }
+        paths = found;
     }
-    paths.retain(|p| matches!(world.look(p), Found::File | Found::Program));
-    paths
+    let last_is_pattern = full.file_name().and_then(|n| n.to_str()).is_some_and(is_pattern);
+    paths.retain(|path| match world.look(path) {
+        Found::File | Found::Program | Found::Hidden => true,
+        Found::Directory => false,
+        // A link that leads nowhere, where the name was found.
+        Found::Missing => last_is_pattern,
+    });
+    Ok(paths)
 }
 
 /// Whether it holds `*` or `?`.
@@ -65,6 +76,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::world::Machine;
 
     #[test]
     fn patterns() {
@@ -103,12 +115,31 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let found = |pattern: &str| -> Vec<String> {
-            let paths = expand(&super::super::world::Machine, root.path(), pattern);
+            let paths = expand(&Machine, root.path(), pattern).unwrap();
             paths.iter().map(|p| p.strip_prefix(root.path()).unwrap().display().to_string()).collect()
         };
         assert_eq!(found("*/*.json"), ["a/3.json", "b/1.json", "b/2.json"]);
         assert_eq!(found("b/1.json"), ["b/1.json"]);
         assert_eq!(found("c/*.json"), [""; 0]);
         assert_eq!(found("b"), [""; 0]);
+        assert_eq!(found("b/1.json/*"), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("d")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.path().join("d/a.json")).unwrap();
+        std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
+        let found = expand(&Machine, root.path(), "d/*.json").unwrap();
+        assert_eq!(found, [root.path().join("d/a.json")]);
+        assert!(expand(&Machine, root.path(), "d/a.json").unwrap().is_empty());
+        assert!(expand(&Machine, root.path(), "*/b.json").unwrap().is_empty());
+        let lost = expand(&Machine, root.path(), "loop/*.json").unwrap_err();
+        let folder = root.path().join("loop");
+        assert!(
+            lost.message.starts_with(&format!("the folder {} cannot be read", folder.display())),
+            "{lost:?}"
+        );
     }
 }

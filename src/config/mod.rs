@@ -106,9 +106,10 @@ pub fn load(path: &Path, scope: Scope) -> Result<Loaded, Vec<Problem>> {
     load_in(&Machine, path, scope, Lacking::Refuse)
 }
 
-/// The files of this machine that `pattern` names, sorted: `*` and `?` may be in every part of it.
+/// The files of this machine that `pattern` names, sorted: `*` and `?` may be in every part of it. None of a folder
+/// that cannot be read.
 pub(crate) fn files(folder: &Path, pattern: &str) -> Vec<PathBuf> {
-    include::expand(&Machine, folder, pattern)
+    include::expand(&Machine, folder, pattern).unwrap_or_default()
 }
 
 /// As [`load`], with the machine as an argument.
@@ -189,7 +190,14 @@ fn included(
     for (index, node) in list.iter().enumerate() {
         let at = at.index(index);
         let json::Value::Text(pattern) = &node.value else { continue };
-        let found = include::expand(world, folder, pattern);
+        let found = match include::expand(world, folder, pattern) {
+            Ok(found) => found,
+            Err(e) => {
+                all_read = false;
+                report.error(&at, e.message, e.help);
+                continue;
+            }
+        };
         if found.is_empty() && include::is_pattern(pattern) {
             let help = format!("looked in {}", folder.join(pattern).display());
             report.warn(&at, format!("{} matches no file", quote(pattern)), help);

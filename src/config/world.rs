@@ -1,6 +1,6 @@
 //! The machine that a configuration is checked against: files, programs, users.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -39,8 +39,8 @@ pub trait World {
     fn read(&self, path: &Path) -> Result<String, Unreadable>;
     /// Whether everybody on the machine can read this file, as far as its mode and those of the folders above it say.
     fn is_public(&self, path: &Path) -> bool;
-    /// The names in a directory; none if it cannot be read.
-    fn list(&self, directory: &Path) -> Vec<String>;
+    /// The names in a directory; none if there is no such directory.
+    fn list(&self, directory: &Path) -> Result<Vec<String>, Unreadable>;
     /// What is there.
     fn look(&self, path: &Path) -> Found;
     /// Whether there is a user of this name.
@@ -79,9 +79,17 @@ impl World for Machine {
         lets_others(&path, 0o004) && path.ancestors().skip(1).all(|folder| lets_others(folder, 0o001))
     }
 
-    fn list(&self, directory: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+    fn list(&self, directory: &Path) -> Result<Vec<String>, Unreadable> {
+        let names = std::fs::read_dir(directory)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>, _>>());
+        match names {
+            Ok(names) => Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect()),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+            Err(e) => {
+                let message = format!("the folder {} cannot be read: {e}", directory.display());
+                Err(Unreadable { message, ..unreadable(directory, &e) })
+            }
+        }
     }
 
     fn look(&self, path: &Path) -> Found {
@@ -89,7 +97,7 @@ impl World for Machine {
             Ok(m) if m.is_dir() => Found::Directory,
             Ok(m) if m.is_file() && m.permissions().mode() & 0o111 != 0 => Found::Program,
             Ok(_) => Found::File,
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Found::Hidden,
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Found::Hidden,
             Err(_) => Found::Missing,
         }
     }
@@ -125,10 +133,10 @@ fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Unreadable {
     let help = match error.kind() {
-        std::io::ErrorKind::NotFound => {
+        ErrorKind::NotFound => {
             format!("create {}, or name another file with --config", path.display())
         }
-        std::io::ErrorKind::PermissionDenied => "let this user read it, or run this as its owner".into(),
+        ErrorKind::PermissionDenied => "let this user read it, or run this as its owner".into(),
         _ => "see to it that the file can be read".into(),
     };
     Unreadable { message: format!("the file cannot be read: {error}"), help }

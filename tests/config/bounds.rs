@@ -39,8 +39,8 @@ impl World for Large {
         false
     }
 
-    fn list(&self, _: &Path) -> Vec<String> {
-        Vec::new()
+    fn list(&self, _: &Path) -> Result<Vec<String>, Unreadable> {
+        Ok(Vec::new())
     }
 
     fn look(&self, _: &Path) -> Found {

@@ -36,7 +36,7 @@ impl World for Fixtures {
         path.ends_with("public.json")
     }
 
-    fn list(&self, directory: &Path) -> Vec<String> {
+    fn list(&self, directory: &Path) -> Result<Vec<String>, Unreadable> {
         Machine.list(&self.0.join(directory))
     }
 
@@ -87,8 +87,8 @@ impl World for Text<'_> {
         false
     }
 
-    fn list(&self, _: &Path) -> Vec<String> {
-        Vec::new()
+    fn list(&self, _: &Path) -> Result<Vec<String>, Unreadable> {
+        Ok(Vec::new())
     }
 
     fn look(&self, path: &Path) -> Found {
@@ -122,7 +122,7 @@ fn fixtures(kind: &str) -> PathBuf {
 
 fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
     let stem = |name: String| name.strip_suffix(extension).map(String::from);
-    Machine.list(folder).into_iter().filter_map(stem).collect()
+    Machine.list(folder).unwrap().into_iter().filter_map(stem).collect()
 }
 
 fn load_fixture(folder: &Path, name: &str) -> Result<Loaded, Vec<Problem>> {
@@ -303,6 +303,19 @@ fn loads_from_the_disk_of_this_machine() {
         problems[0].message.contains("not UTF-8") && problems[0].file.ends_with("b.json"),
         "{problems:?}"
     );
+    // To leave these out would be to take their services away.
+    std::fs::remove_file(folder.path().join("d/b.json")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("d/b.json")).unwrap();
+    let problems = config::load(&loaded.files[0], Scope::User).unwrap_err();
+    assert!(
+        problems[0].message.contains("cannot be read") && problems[0].file.ends_with("b.json"),
+        "{problems:?}"
+    );
+    std::fs::remove_dir_all(folder.path().join("d")).unwrap();
+    std::os::unix::fs::symlink("d", folder.path().join("d")).unwrap();
+    let problems = config::load(&loaded.files[0], Scope::User).unwrap_err();
+    assert_eq!(problems[0].path, "include[1]");
+    assert!(problems[0].message.contains("/d cannot be read: "), "{problems:?}");
 }
 
 #[test]
