@@ -47,36 +47,37 @@ impl EnvFiles {
             self.remove(service)?;
             return Ok(None);
         }
-        let path = self.path(service);
-        if !self.matches(service, environment)? {
+        let (path, text) = (self.path(service), render(environment));
+        let there = self.read(service).ok().flatten();
+        if !there.is_some_and(|(found, private)| private && found == text.as_bytes()) {
             // Somebody may have removed it.
             self.make_folder()?;
             // Ids have no leading dot, so this is nobody's file.
             let fresh = self.folder.join(format!(".{service}.new"));
-            atomic_file::replace(&path, &fresh, |file| file.write_all(render(environment).as_bytes()))?;
+            atomic_file::replace(&path, &fresh, |file| file.write_all(text.as_bytes()))?;
         }
         Ok(Some(path))
     }
 
-    /// Whether the file of a service holds exactly this environment, readable by nobody else.
-    fn matches(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> io::Result<bool> {
+    /// What the file of a service holds, and whether nobody else can read it.
+    fn read(&self, service: &Id) -> io::Result<Option<(Vec<u8>, bool)>> {
         let file = match std::fs::File::open(self.path(service)) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(environment.is_empty()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if environment.is_empty() || file.metadata()?.permissions().mode() & 0o077 != 0 {
-            return Ok(false);
-        }
+        let private = file.metadata()?.permissions().mode() & 0o077 == 0;
         let mut found = Vec::new();
         file.take(LONGEST).read_to_end(&mut found)?;
-        Ok(found == render(environment).as_bytes())
+        Ok(Some((found, private)))
     }
 
-    /// Whether the file of a service holds another environment than this one. What a file that is gone has held is not
-    /// known: that is no reason to end what runs. The names, without the values, are in the hash of the unit too.
+    /// Whether the file of a service holds another environment than this one. What a file has held that is gone or
+    /// cannot be read is not known: that is no reason to end what runs. The names, without the values, are in the hash
+    /// of the unit too.
     pub fn differs(&self, service: &Id, environment: &BTreeMap<String, Secret>) -> bool {
-        self.path(service).exists() && !self.matches(service, environment).unwrap_or(false)
+        let there = self.read(service).ok().flatten();
+        there.is_some_and(|(found, _)| found != render(environment).as_bytes())
     }
 
     /// Removes all of them. What runs has read its own.
@@ -135,16 +136,28 @@ mod tests {
         let path = files.write(&id(), &first).unwrap().unwrap();
         assert_eq!(mode(&path), 0o600);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "A=\"1\"\nTOKEN=\"secret\"\n");
-        assert!(files.matches(&id(), &first).unwrap());
-        assert!(!files.matches(&id(), &environment(&[("A", "1")])).unwrap());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(!files.matches(&id(), &first).unwrap(), "others can read it");
         files.write(&id(), &first).unwrap();
         assert_eq!(mode(&path), 0o600);
         assert_eq!(files.write(&id(), &environment(&[])).unwrap(), None);
         assert!(!path.exists());
-        assert!(files.matches(&id(), &environment(&[])).unwrap());
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nothing is left over");
+    }
+
+    #[test]
+    fn only_what_a_file_holds_is_a_reason_to_start_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = EnvFiles::new(folder.path().join("env")).unwrap();
+        let (first, other, none) = (environment(&[("A", "1")]), environment(&[("A", "2")]), environment(&[]));
+        let differ = || [&first, &other, &none].map(|environment| files.differs(&id(), environment));
+        assert_eq!(differ(), [false; 3], "gone");
+        let path = files.write(&id(), &first).unwrap().unwrap();
+        assert_eq!(differ(), [false, true, true]);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(differ(), [false, true, true], "others can read it");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(differ(), [false; 3], "it cannot be read");
     }
 
     /// systemd's reader (`parse_env_file_internal`), as far as our writer uses it.
