@@ -442,8 +442,13 @@ impl Units {
     }
 
     /// What was read of a unit, unless a signal was faster; `touched` is its count before the reading.
-    pub fn read(&mut self, service: &Id, state: State, touched: u64) {
+    pub fn read(&mut self, service: &Id, mut state: State, touched: u64) {
         let unit = self.get(service);
+        // A run does not change hands, whatever a reload has made of the unit's file.
+        if state.invocation.is_some() && state.invocation == unit.state.invocation && !unit.state.is_foreign()
+        {
+            state.maker = unit.state.maker.take().or(state.maker);
+        }
         if unit.touched == touched {
             unit.asked = state.activity.is_some();
             unit.state = state;

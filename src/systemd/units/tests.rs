@@ -223,6 +223,23 @@ fn what_is_somebody_elses_is_not_told() {
 }
 
 #[test]
+fn a_run_of_ours_stays_ours_whatever_its_unit_says_later() {
+    let mut world = World::new();
+    world.state(Activity::Active, 1, 42, NOTHING);
+    assert_eq!(world.told(), ["appeared 1 pid Some(42)"]);
+    let mut read = |run: InvocationId| {
+        let touched = world.units.get(&web()).touched;
+        let (activity, invocation) = (Some(Activity::Active), Some(run));
+        let state = State { activity, invocation, maker: Some(Maker::Somebody), ..State::default() };
+        world.units.read(&web(), state, touched);
+        world.units.snapshot(|_| true).len()
+    };
+    assert_eq!(read(run(1)), 1);
+    assert_eq!(read(run(2)), 0, "another run");
+    assert_eq!(read(run(2)), 0, "and again");
+}
+
+#[test]
 fn a_new_main_process_is_told() {
     let mut world = running();
     world.state(Activity::Active, 1, 43, NOTHING);
