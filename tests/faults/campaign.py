@@ -508,7 +508,9 @@ LimitNOFILE=4096
         """Limits change where they are; another program is a restart of that one."""
         name = self.chance.choice([name for name in self.services if name.startswith("limited")])
         service = self.services[name][0]
-        service["resource_limits"] = {"max_memory_mb": self.chance.randint(64, 128)}
+        before = service["resource_limits"]["max_memory_mb"]
+        limit = self.chance.choice([limit for limit in range(64, 129) if limit != before])
+        service["resource_limits"] = {"max_memory_mb": limit}
         touched = []
         if self.chance.random() < 0.5:
             service["environment"] = {"TURN": str(self.chance.random())}
