@@ -72,6 +72,16 @@ fn keep_trying_goes_on_at_the_longest_delay_and_tells_once() {
     let told: Vec<_> = rig.entries.iter().filter(|e| e.kind == EntryKind::GaveUp).collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].message, "web: 2 restarts did not help; going on every 30 s");
+    let lines = rig.lines();
+    let next: Vec<_> =
+        lines.iter().filter_map(|line| line.split_once("-> backoff")?.1.split_once("; ")).collect();
+    for (n, words) in
+        ["attempt 1 of 2, restart in 10 s", "attempt 2 of 2, restart in 20 s", "attempt 3, restart in 30 s"]
+            .iter()
+            .enumerate()
+    {
+        assert_eq!(next[n].1, *words);
+    }
 }
 
 #[test]

@@ -210,6 +210,17 @@ fn what_is_to_be_down_goes_in_reverse_order_and_what_is_to_stay_up_holds_nothing
 }
 
 #[test]
+fn one_that_was_started_with_what_it_needs_is_not_started_again_for_it() {
+    let web = svc("web").needs_as("db", Condition::Started, OnFailure::Restart);
+    let mut rig = Rig::new(plan([svc("db").tcp(), web]));
+    assert_eq!(rig.started("db"), ["start web", "probe db"]);
+    rig.started("web");
+    rig.probed("db", true);
+    assert_eq!(rig.state("db"), State::Running);
+    assert_ne!(rig.state("web"), State::Stopping);
+}
+
+#[test]
 fn on_failure_says_what_becomes_of_a_dependent() {
     for (on_failure, restarted, waits) in
         [(OnFailure::Hold, false, true), (OnFailure::Restart, true, true), (OnFailure::Ignore, false, false)]
