@@ -148,7 +148,7 @@ impl Files {
     fn read(world: &dyn World, path: &Path, report: &mut Report) -> Self {
         let mut files = Self { docs: Vec::new(), paths: Vec::new(), complete: true };
         match world.read(path) {
-            Ok(text) => files.add(world, path, text),
+            Ok(text) => files.add(path, text),
             Err(e) => {
                 report.file(&path.display().to_string(), e.message, e.help);
                 files.complete = false;
@@ -161,14 +161,13 @@ impl Files {
             .map_or_else(|| (Vec::new(), true), |main| included(world, path, &At::root(main), report));
         files.complete &= all_read;
         for (path, text) in more {
-            files.add(world, &path, text);
+            files.add(&path, text);
         }
         files
     }
 
-    fn add(&mut self, world: &dyn World, path: &Path, text: String) {
-        let mut doc = Document::new(path.display().to_string(), text);
-        doc.public = world.is_public(path);
+    fn add(&mut self, path: &Path, text: String) {
+        let doc = Document::new(path.display().to_string(), text);
         self.complete &= doc.reading.root.is_some();
         self.docs.push(doc);
         self.paths.push(path.into());

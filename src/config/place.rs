@@ -9,8 +9,6 @@ use super::{json, quote_key};
 pub(super) struct Document {
     /// As it was named.
     pub file: String,
-    /// Everybody on the machine can read it.
-    pub public: bool,
     text: String,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
@@ -21,7 +19,7 @@ impl Document {
     pub(super) fn new(file: String, text: String) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let reading = json::read(&text);
-        Self { file, public: false, text, lines, reading }
+        Self { file, text, lines, reading }
     }
 
     pub(super) fn text(&self) -> &str {

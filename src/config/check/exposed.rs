@@ -1,5 +1,7 @@
 //! Values that look like secrets, in a file that everybody on the machine can read.
 
+use std::path::Path;
+
 use super::Context;
 use crate::config::place::At;
 
@@ -24,12 +26,16 @@ const LEADS: [&str; 3] = ["_file", "_path", "_dir"];
 impl Context<'_> {
     /// Warns of the first such value of each file. `at` is that of the value.
     pub(super) fn exposed(&mut self, at: &At<'_>, name: &str, value: &str) {
-        if !at.doc.public || !is_secret(name, value) || !self.exposed.insert(at.doc.file.clone()) {
+        let file = &at.doc.file;
+        // The machine is asked once for each file with one, and never for the others.
+        if !is_secret(name, value)
+            || !self.exposed.insert(file.clone())
+            || !self.world.is_public(Path::new(file))
+        {
             return;
         }
         let help = format!(
-            "chmod o-rwx {}; variables can also come from an \"environment_file\" that is closed to others",
-            at.doc.file
+            "chmod o-rwx {file}; variables can also come from an \"environment_file\" that is closed to others"
         );
         self.report.warn(
             at,

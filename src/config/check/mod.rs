@@ -42,7 +42,7 @@ pub(super) struct Context<'c> {
     programs: HashMap<(Option<String>, String), program::Search>,
     accounts: HashMap<(bool, String), bool>,
     folders: HashMap<String, super::world::Found>,
-    /// Files with secrets that everybody can read, as far as that was told.
+    /// Files with secrets, as far as it was asked who can read them.
     exposed: HashSet<String>,
 }
 
