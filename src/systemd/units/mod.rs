@@ -253,7 +253,7 @@ impl Units {
         }
         let Some(unit) = self.units.get(service) else { return };
         let state = unit.state.clone();
-        let down = matches!(state.activity, None | Some(Activity::Inactive | Activity::Failed));
+        let down = state.is_down();
         if let Some(up) = unit.up {
             let same = state.invocation == Some(up.run);
             if down || (state.invocation.is_some() && !same) {
@@ -295,8 +295,7 @@ impl Units {
             // A job is announced before its number comes back to us.
             unit.orders.iter().any(|order| order.job.is_none_or(|known| known == *job))
         };
-        let stopping = unit.orders.iter().any(|order| matches!(order.kind, OrderKind::Stop));
-        !stopping && unit.jobs.iter().any(|job| !ours(job))
+        !unit.is_stopping() && unit.jobs.iter().any(|job| !ours(job))
     }
 
     fn finish(&mut self, service: &Id, job: u32, result: &str) {
@@ -306,7 +305,7 @@ impl Units {
         match &order.kind {
             OrderKind::Start { plan, before } => self.finish_start(order.op, plan, *before, result),
             OrderKind::Stop => {
-                let down = self.is_down(service);
+                let down = self.get(service).state.is_down();
                 let result = match result {
                     _ if down => Ok(()),
                     "done" => Ok(()),
@@ -337,7 +336,7 @@ impl Units {
             "lost" if active => state.invocation,
             // Somebody stops what has just been started: told as a start, and as an exit from outside when it is
             // down. A failure would be tried again, against that person's will.
-            "canceled" if fresh.is_some() && !self.is_stopping(&service) => fresh,
+            "canceled" if fresh.is_some() && !self.get(&service).is_stopping() => fresh,
             // The program was executed and ended by itself before systemd had seen that it was: told as a start
             // and an exit, whichever was faster.
             "failed" if ended_by_itself(plan, &state) => fresh,
@@ -365,9 +364,9 @@ impl Units {
         fresh: Option<InvocationId>,
         result: &str,
     ) -> StartFailure {
-        let exit = fresh.filter(|_| self.is_down(service)).map(|_| self.exit(service, &state.ending));
+        let exit = fresh.filter(|_| state.is_down()).map(|_| self.exit(service, &state.ending));
         let message = match (result, fresh) {
-            ("canceled", _) if self.is_stopping(service) => {
+            ("canceled", _) if self.get(service).is_stopping() => {
                 "the start was cancelled by the stop that followed".into()
             }
             ("done" | "skipped", None) => {
@@ -376,15 +375,6 @@ impl Units {
             _ => failure_message(&plan.exec, result, exit.as_ref()),
         };
         StartFailure { invocation: fresh, exit, message, unreachable: false, outdated: false }
-    }
-
-    fn is_stopping(&mut self, service: &Id) -> bool {
-        self.get(service).orders.iter().any(|order| matches!(order.kind, OrderKind::Stop))
-    }
-
-    fn is_down(&mut self, service: &Id) -> bool {
-        let activity = self.get(service).state.activity;
-        matches!(activity, None | Some(Activity::Inactive | Activity::Failed))
     }
 
     /// To wait until systemd has forgotten the unit.

@@ -48,6 +48,10 @@ impl Unit {
         self.orders.iter().any(|order| matches!(order.kind, OrderKind::Start { .. }))
     }
 
+    pub fn is_stopping(&self) -> bool {
+        self.orders.iter().any(|order| matches!(order.kind, OrderKind::Stop))
+    }
+
     /// Whether the calls of an order are still to be made.
     pub fn is_queued_for(&mut self) -> bool {
         let queued = self
@@ -77,6 +81,10 @@ pub struct State {
 }
 
 impl State {
+    pub fn is_down(&self) -> bool {
+        matches!(self.activity, None | Some(Activity::Inactive | Activity::Failed))
+    }
+
     /// It is not ours to see, start or stop, whatever its name.
     pub fn is_foreign(&self) -> bool {
         !matches!(self.maker, None | Some(Maker::Us { .. }))
