@@ -220,7 +220,6 @@ fn words(schema: &Json) -> Option<Vec<&str>> {
 fn fits(schema: &Json, node: &Node) -> bool {
     let Some(kind) = schema.get("type").and_then(Json::as_str) else { return true };
     match (&node.value, kind) {
-        (Value::Null | Value::Broken, _) => false,
         (Value::Number(n), "integer") => !n.is_f64() || n.as_f64().is_some_and(|f| f.fract() == 0.0),
         (Value::Bool(_), "boolean")
         | (Value::Number(_), "number")

@@ -219,9 +219,9 @@ impl Engine {
         let (state, up) = (service.state, service.want == Want::Up);
         let completed = service.want == Want::Completed;
         let reached = |goal: Goal| match (goal, state) {
-            (Goal::Ready, State::Running) | (Goal::Down, State::Stopped) => Some(true),
+            (Goal::Ready, State::Running)
+            | (Goal::Down, State::Stopped | State::Failed | State::Backoff | State::Fatal) => Some(true),
             (Goal::Ready, State::Failed | State::Backoff | State::Fatal) => Some(false),
-            (Goal::Down, State::Failed | State::Backoff | State::Fatal) => Some(true),
             // One that ended with success did what it is there for.
             (Goal::Ready, State::Stopped) if !up => Some(completed),
             _ => None,

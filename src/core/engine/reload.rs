@@ -103,6 +103,10 @@ impl Engine {
             _ => {}
         }
         let up = service.want == Want::Up;
+        if up && !was_enabled_up {
+            self.supersede(id, Goal::Down, "it came back into the configuration");
+        }
+        let Some(service) = self.services.get_mut(id) else { return };
         match service.state {
             State::Starting | State::Running if other_program && up => {
                 self.begin_stop(id, "its configuration changed", AfterStop::Start);

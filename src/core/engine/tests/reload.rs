@@ -176,6 +176,16 @@ fn one_that_leaves_while_somebody_waits_for_it_says_so() {
 }
 
 #[test]
+fn a_stop_that_a_comeback_overtakes_is_answered_as_such() {
+    let mut rig = Rig::running(svc("web"));
+    let order = rig.stop("web");
+    rig.reload(plan([]));
+    rig.reload(plan([svc("web")]));
+    assert_eq!(rig.answer(order), Some((false, "web: it came back into the configuration")));
+    assert_eq!(rig.stopped("web"), ["start web"]);
+}
+
+#[test]
 fn another_program_is_another_chance() {
     for retries in [0, 1] {
         let mut rig = Rig::running(svc("web").retries(retries));
