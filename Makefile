@@ -18,7 +18,9 @@ SHELL := /bin/bash
 TEST := nextest run --no-fail-fast
 DENY := cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 NEXTEST := cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
-SANDBOX := target/debug/supervisor-sandbox --bind $(CURDIR)
+# This folder, as a word of the shell, whatever is in its name.
+HERE := '$(subst ','\'',$(CURDIR))'
+SANDBOX := target/debug/supervisor-sandbox --bind $(HERE)
 PYTHON := target/python/venv/bin/python
 
 # A folder of Python's, with what a list of pinned packages has.
@@ -144,8 +146,8 @@ test-packages: debs-again rpm
 	rpmlint --strict --config packaging/rpm/rpmlint.toml $(PACKAGES)/*.rpm
 	tests/packages/files.sh $(PACKAGES)/*.deb $(PACKAGES)/*.rpm
 	cargo build --locked --bin supervisor-sandbox
-	$(SANDBOX) -- tests/packages/life.sh $(CURDIR)/$(PACKAGES)/again/same.deb $(CURDIR)/$(PACKAGES)/again/newer.deb
-	$(SANDBOX) -- tests/packages/life.sh $(CURDIR)/$(PACKAGES)/again/same.rpm $(CURDIR)/$(PACKAGES)/again/newer.rpm
+	$(SANDBOX) -- tests/packages/life.sh $(HERE)/$(PACKAGES)/again/same.deb $(HERE)/$(PACKAGES)/again/newer.deb
+	$(SANDBOX) -- tests/packages/life.sh $(HERE)/$(PACKAGES)/again/same.rpm $(HERE)/$(PACKAGES)/again/newer.rpm
 
 # Whole machines in software: minutes each, so not part of `make test`. SUITES=trixie for one of them.
 SUITES := bookworm trixie sid
@@ -159,7 +161,7 @@ STEPS := 60
 faults:
 	@scripts/packages cc systemd dbus python3 faketime
 	cargo build --locked --bins
-	$(SANDBOX) -- python3 -u tests/faults/campaign.py --seed $(SEED) --steps $(STEPS) $(CURDIR)/target/debug/process-supervisor
+	$(SANDBOX) -- python3 -u tests/faults/campaign.py --seed $(SEED) --steps $(STEPS) $(HERE)/target/debug/process-supervisor
 
 # Each target of fuzz/ for so many seconds, from its inputs in fuzz/corpus, which are tests too. New ones are kept in
 # target/fuzz, and what breaks a target in fuzz/artifacts.
@@ -181,7 +183,7 @@ soak:
 	@scripts/packages cc systemd dbus python3
 	cargo build --release --locked --bins
 	cargo build --locked --bin supervisor-sandbox
-	$(SANDBOX) -- python3 -u tests/soak/soak.py --minutes $(MINUTES) --plots $(CURDIR)/target/soak $(CURDIR)/target/release/process-supervisor
+	$(SANDBOX) -- python3 -u tests/soak/soak.py --minutes $(MINUTES) --plots $(HERE)/target/soak $(HERE)/target/release/process-supervisor
 
 # The core and the configuration stand alone, so that each of their mutants is built in a moment. Some of them:
 # make mutants MUTANTS='-f src/core/engine/starting.rs'
@@ -215,7 +217,7 @@ bench: target/python/supervisord/bin/supervisord benches/peers/node_modules
 	cargo bench --locked --no-run
 	set -o pipefail; { cargo bench --locked --bench config_load --bench metrics && $(SANDBOX) -- env SUPERVISOR_SANDBOX=1 \
 		cargo bench --locked --offline --bench supervision --bench probes --bench api; } | tee target/bench.txt
-	$(SANDBOX) -- python3 -u benches/peers/peers.py --own target/bench.txt $(CURDIR)/BENCHMARKS.md
+	$(SANDBOX) -- python3 -u benches/peers/peers.py --own target/bench.txt $(HERE)/BENCHMARKS.md
 
 # Writes the generated schema and the expected messages of the tests anew; look at the difference before you commit.
 golden:

@@ -121,9 +121,9 @@ impl Database {
     }
 
     /// Deletes a few rows that are too old or too many; `true` if there may be more. One short transaction.
-    pub fn clean(&mut self, older_than: Wall) -> Result<bool, StoreError> {
+    pub fn clean(&mut self, older_than: Wall, now: Wall) -> Result<bool, StoreError> {
         let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let more = retention::clean(&change, older_than)?;
+        let more = retention::clean(&change, older_than, now)?;
         change.commit()?;
         Ok(more)
     }

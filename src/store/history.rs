@@ -9,7 +9,7 @@ use rusqlite::{Connection, params_from_iter};
 use tokio::sync::watch;
 
 use super::error::{Class, StoreError, class};
-use super::writer::Shared;
+use super::writer::{Shared, now};
 use super::{Store, alerts, file, metrics, rows};
 use crate::control::{
     AlertQuery, AlertRow, Changes, EventQuery, EventRow, History, HistoryError, MetricPoint, MetricQuery,
@@ -40,8 +40,11 @@ impl History for Store {
 
     fn count(&self, kind: EntryKind, since: Wall) -> BoxFuture<'_, Result<u64, HistoryError>> {
         self.read(move |db| {
-            let sql = "SELECT count(*) FROM supervisor_events WHERE event_type = ?1 AND timestamp >= ?2";
-            let n: i64 = db.query_row(sql, (rows::word(kind), rows::stamp(since)), |row| row.get(0))?;
+            // What a wrong clock wrote into the future has not been yet.
+            let sql = "SELECT count(*) FROM supervisor_events
+                       WHERE event_type = ?1 AND timestamp BETWEEN ?2 AND ?3";
+            let values = (rows::word(kind), rows::stamp(since), rows::stamp(now()));
+            let n: i64 = db.query_row(sql, values, |row| row.get(0))?;
             Ok(n.unsigned_abs())
         })
     }
@@ -125,7 +128,6 @@ fn select(query: &EventQuery) -> (String, Vec<Value>) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{entry, id};
-    use super::super::writer::now;
     use super::*;
 
     #[test]
@@ -174,6 +176,19 @@ mod tests {
             Store::open(&folder.path().join("a.db/below-a-file.db"), folder.path().join("aside"), |_| {});
         let state = store.state();
         assert_eq!((state.troubled, state.bytes), (true, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_ago_or_not_yet_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("a.db"), folder.path().join("aside"), |_| {});
+        let (now, hour) = (now().0, 3_600_000);
+        for at in [now - 2 * hour, now - 1, now + hour] {
+            store.event(&entry(Some("web"), EntryKind::RestartScheduled, "again"), Wall(at));
+        }
+        store.event(&entry(Some("web"), EntryKind::GaveUp, "no more"), Wall(now - 1));
+        assert!(store.flushed(std::time::Duration::from_secs(30)).await);
+        assert_eq!(store.count(EntryKind::RestartScheduled, Wall(now - hour)).await.unwrap(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::error::{Class, StoreError};
 use super::file::{self, Database};
 use super::pending::{Batch, MAX_EVENTS, MAX_METRICS, Pending};
+use super::retention::{self, Leaps};
 use super::unwritten::Aside;
 use super::{Phase, Trouble};
 use crate::control::Changes;
@@ -152,6 +153,7 @@ pub(super) struct Writer {
     replaced: Option<Instant>,
     /// When what is too old is next looked for.
     clean_at: Instant,
+    leaps: Leaps,
 }
 
 impl Writer {
@@ -166,7 +168,8 @@ impl Writer {
     ) -> Self {
         let failing = told.then(|| Failing { since: Instant::now(), told, delay: RETRY.0 });
         let clean_at = Instant::now();
-        Self { shared, path, db, failing, aside, trouble, unmerged: false, replaced: None, clean_at }
+        let leaps = Leaps::new(retention::running(), now());
+        Self { shared, path, db, failing, aside, trouble, unmerged: false, replaced: None, clean_at, leaps }
     }
 
     /// Until the last handle is dropped or the store is closed.
@@ -238,8 +241,16 @@ impl Writer {
             };
             let may = !busy || self.clean_at.elapsed() > CLEANING;
             let (true, Some(retain), Some(db)) = (may, retain, &mut self.db) else { return };
-            let old = i64::try_from(retain.as_millis()).unwrap_or(i64::MAX);
-            match db.clean(Wall(now().0.saturating_sub(old))) {
+            let (old, now) = (i64::try_from(retain.as_millis()).unwrap_or(i64::MAX), now());
+            if let Some(ahead) = self.leaps.ahead(retention::running(), now) {
+                let ahead = Human(ahead);
+                tracing::warn!(
+                    "the clock leapt ahead by {ahead}; in case it is wrong, nothing is deleted as too old for a day"
+                );
+                self.clean_at = Instant::now() + Leaps::DAY;
+                return;
+            }
+            match db.clean(Wall(now.0.saturating_sub(old)), now) {
                 Ok(true) => self.unmerged = true,
                 Ok(false) => break,
                 Err(error) => {
