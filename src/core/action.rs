@@ -187,7 +187,8 @@ pub enum EntryKind {
 /// What must outlive the daemon, for one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The boot in which the `Mono` values count; a manual stop lasts as long as this boot.
+    /// The boot in which the `Mono` values count, and the run of systemd that it is about; a manual stop lasts as long
+    /// as both.
     pub boot_id: String,
     /// State when it was written.
     pub state: State,

@@ -87,6 +87,11 @@ pub enum Event {
         /// Its main process, where it has one.
         pid: Option<u32>,
     },
+    /// Which systemd is there, told before [`Event::Resynced`].
+    SystemdIdentified {
+        /// As in [`super::Engine::new`].
+        boot_id: String,
+    },
     /// The connection to systemd was made anew, or systemd reloaded: the truth about every unit of ours.
     /// A service that is not in it has no unit.
     Resynced {

@@ -189,6 +189,9 @@ impl Service {
         self.last_restart = record.last_restart;
         self.last_exit = record.last_exit;
         if !same_boot {
+            if self.start_due {
+                "the machine, or its systemd, was started again".clone_into(&mut self.reason);
+            }
             return true;
         }
         self.flaps = Flaps::restored(&record.turns, record.flapping);

@@ -26,8 +26,9 @@ pub fn instant(at: Mono) -> Instant {
     Instant::now() + (at - now().mono)
 }
 
-/// Names this boot of the machine.
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_or_else(|_| "unknown".into(), |id| id.trim().into())
+/// Names this boot of the machine and the systemd in it that began at that time, as [`crate::core::Engine::new`]
+/// wants it.
+pub fn boot_id(systemd_began: u64) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    format!("{}/{systemd_began}", machine.as_deref().map_or("unknown", str::trim))
 }

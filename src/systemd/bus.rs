@@ -42,6 +42,8 @@ pub struct Link {
     pub manager: ManagerProxy<'static>,
     pub owner: OwnedUniqueName,
     pub version: String,
+    /// Microseconds on the monotonic clock; a systemd that executes itself anew has begun when the old one did.
+    pub began: u64,
     /// systemd's own bound of processes for a service without one.
     pub default_tasks: u64,
 }
@@ -127,8 +129,9 @@ pub async fn subscribe(
         other => other.map_err(|e| explain(scope, e, "Subscribe", "the manager"))?,
     }
     let version = manager.version().await.map_err(|e| lost(&e))?;
+    let began = manager.userspace_timestamp_monotonic().await.map_err(|e| lost(&e))?;
     let default_tasks = manager.default_tasks_max().await.map_err(|e| lost(&e))?;
-    Ok(Link { manager, owner, version, default_tasks })
+    Ok(Link { manager, owner, version, began, default_tasks })
 }
 
 async fn find_owner(connection: &Connection) -> fdo::Result<OwnedUniqueName> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub struct Inner {
     units: Mutex<Units>,
     link: channel::Sender<Option<Link>>,
     version: Mutex<String>,
+    began: AtomicU64,
     /// The only sender whose signals count.
     owner: Mutex<Option<OwnedUniqueName>>,
     processed: channel::Sender<Sequence>,
@@ -117,6 +119,7 @@ impl Manager {
             units: Mutex::new(Units::new(notices, OomLog::open())),
             link: channel::Sender::new(None),
             version: Mutex::new(String::new()),
+            began: AtomicU64::new(0),
             owner: Mutex::new(None),
             processed: channel::Sender::new(Sequence::default()),
             window: Semaphore::new(WINDOW),
@@ -137,6 +140,13 @@ impl Manager {
     /// systemd's version: `252.38-1~deb12u1`.
     pub fn version(&self) -> String {
         lock(&self.inner.version).clone()
+    }
+
+    /// When this systemd began, in microseconds on the monotonic clock: another one, of the same boot of the machine,
+    /// began at another time. The systemd of a user ends with the user's last session, that of a container with the
+    /// container.
+    pub fn began(&self) -> u64 {
+        self.inner.began.load(Ordering::Relaxed)
     }
 
     /// Makes the unit run; answered by [`Notice::StartFinished`], always. Returns at once.
@@ -269,6 +279,7 @@ impl Inner {
 
     pub fn link_up(&self, link: Link) {
         lock(&self.version).clone_from(&link.version);
+        self.began.store(link.began, Ordering::Relaxed);
         self.link.send_replace(Some(link));
     }
 

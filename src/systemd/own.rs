@@ -145,6 +145,8 @@ fn properties(scope: Scope, exe: &Path, args: &[String], environment: Vec<String
     // The services are units of their own; what is killed with the daemon are its probes and log readers.
     set("KillMode", "mixed".into());
     set("OOMPolicy", "continue".into());
+    // No target wants it.
+    set("IgnoreOnIsolate", true.into());
     if scope == Scope::System {
         set("OOMScoreAdjust", (-900_i32).into());
     }

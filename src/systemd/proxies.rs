@@ -38,6 +38,8 @@ pub trait Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn userspace_timestamp_monotonic(&self) -> zbus::Result<u64>;
     #[zbus(property(emits_changed_signal = "false"), name = "DefaultTasksMax")]
     fn default_tasks_max(&self) -> zbus::Result<u64>;
 }

@@ -170,6 +170,8 @@ fn ours(plan: &ServicePlan, host: Host<'_>, environment: Option<&Path>) -> Vec<P
     // allows 512, and with one too many systemd loses the bus. The last signal of a unit says how its run ended
     // before the unit is forgotten; one that failed stays.
     list.set("After", plan.dependencies.iter().map(|d| service_unit(&d.service)).collect::<Vec<_>>());
+    // No target wants it: `systemctl isolate graphical.target` would end it.
+    list.set("IgnoreOnIsolate", true);
     list.set("StartLimitIntervalUSec", 0_u64);
     list.set("Restart", "no");
     execution(&mut list, plan, host, environment);

@@ -16,6 +16,46 @@ const ORPHAN_TRIES: u32 = 3;
 const ORPHAN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
+    /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is
+    /// no failure, and nobody's wish about one of them.
+    pub(super) fn systemd_identified(&mut self, boot_id: String) {
+        if mem::replace(&mut self.boot_id, boot_id) == self.boot_id {
+            return;
+        }
+        // What it has is told next.
+        self.connected = false;
+        for id in self.graph.order.clone() {
+            self.ended_with_systemd(&id);
+        }
+    }
+
+    fn ended_with_systemd(&mut self, id: &Id) {
+        let Some(service) = self.touch(id) else { return };
+        // It ends its units before it is gone.
+        let stopped_by_it = service.want == Want::StoppedOutside;
+        if stopped_by_it {
+            service.want = if service.plan.enabled { Want::Up } else { Want::Disabled };
+        }
+        let up = service.want == Want::Up;
+        let ended = match service.state {
+            State::Starting | State::Running => true,
+            State::Stopped => stopped_by_it && up,
+            _ => false,
+        };
+        if !ended {
+            return self.persist(id);
+        }
+        service.ended = service.invocation.or(service.ended);
+        service.start_due = up;
+        let next = if up { "to be started again" } else { "" };
+        let reason = "it ended with the systemd that ran it";
+        self.enter(
+            id,
+            State::Stopped,
+            &Told { kind: EntryKind::ServiceStopped, level: Level::Warning, reason, next },
+        );
+    }
+
     pub(super) fn resynced(&mut self, mut units: BTreeMap<Id, UnitSeen>) {
         self.connected = true;
         self.ask_again = None;

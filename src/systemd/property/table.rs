@@ -135,6 +135,7 @@ pub const SETTINGS: &[(&str, Kind)] = &[
     ("IPAddressAllow", Kind::Networks),
     ("IPAddressDeny", Kind::Networks),
     ("IPCNamespacePath", Kind::Text),
+    ("IgnoreOnIsolate", Kind::Bool),
     ("IgnoreSIGPIPE", Kind::Bool),
     ("InaccessiblePaths", Kind::Words),
     ("JoinsNamespaceOf", Kind::Words),

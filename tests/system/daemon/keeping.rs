@@ -327,6 +327,34 @@ fn the_bus_the_manager_and_the_journal_may_be_restarted() {
     daemon.ok(&["stop", "shaken"]);
 }
 
+/// As `systemctl isolate graphical.target` or `init 3` do, which end what the target does not want.
+#[test]
+fn another_target_ends_no_service() {
+    let mut daemon = Daemon::prepared_alone(json!({
+        "isolated": sleeper(),
+        "wished": with(sleeper(), json!({"unit_properties": {"IgnoreOnIsolate": false}})),
+    }));
+    daemon.launch();
+    let before = daemon.wait_state("isolated", "running");
+    daemon.wait_state("wished", "running");
+    // Everything else is wanted, for the tests that follow.
+    let units = sh("systemctl list-units --plain --no-legend --state=active,activating | cut -d' ' -f1");
+    let wanted: String = units
+        .lines()
+        .filter(|unit| !unit.starts_with("supervisor-"))
+        .map(|unit| format!("Wants={unit}\n"))
+        .collect();
+    let target = format!("[Unit]\nAllowIsolate=yes\n{wanted}");
+    std::fs::write("/run/systemd/system/another-test.target", target).unwrap();
+    sh("systemctl daemon-reload; systemctl isolate another-test.target");
+    daemon.wait_state("wished", "stopped");
+    let after = daemon.service("isolated");
+    assert_eq!((&after["state"], &after["pid"]), (&json!("running"), &before["pid"]));
+    sh(
+        "systemctl stop another-test.target; rm /run/systemd/system/another-test.target; systemctl daemon-reload",
+    );
+}
+
 /// A death in the moment in which the bus is away must not be missed.
 #[test]
 fn a_death_during_a_bus_restart_is_seen() {

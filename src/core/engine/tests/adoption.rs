@@ -393,12 +393,58 @@ fn another_boot_forgets_what_holds_for_one_boot_only() {
         (Backoff, Want::Up),
         (Stopping, Want::StoppedByHand),
     ] {
-        let records = [(id("web"), kept(state, want))].into();
-        let mut rig = Rig::before_resync("boot-2", plan([svc("web")]), records);
-        assert_eq!(rig.resync([]), ["start web"], "{state} {want:?}");
-        let view = rig.view("web");
-        assert_eq!((view.attempt, view.restart_count, view.last_restart), (0, 9, Some(Wall(5))));
+        // The machine's, or that of a user's or a container's systemd on the same machine.
+        for (then, now) in [(BOOT, "boot-2/1"), ("boot-1/1", "boot-1/2"), (BOOT, "boot-10/1")] {
+            let record = Record { boot_id: then.into(), ..kept(state, want) };
+            let mut rig = Rig::before_resync(now, plan([svc("web")]), [(id("web"), record)].into());
+            assert_eq!(rig.resync([]), ["start web"], "{state} {want:?}");
+            assert_eq!(
+                rig.lines(),
+                ["web: stopped -> starting: the machine, or its systemd, was started again; ready after 1 s"]
+            );
+            let view = rig.view("web");
+            assert_eq!((view.attempt, view.restart_count, view.last_restart), (0, 9, Some(Wall(5))));
+        }
     }
+}
+
+#[test]
+fn what_ended_with_its_systemd_comes_back_with_the_next() {
+    let services = || plan([svc("web"), svc("db"), svc("by-hand"), svc("off").disabled()]);
+    let mut rig = Rig::new(services());
+    for name in ["web", "db", "by-hand"] {
+        rig.up(name);
+    }
+    rig.start("off");
+    rig.up("off");
+    rig.stop("by-hand");
+    rig.stopped("by-hand");
+    // Of this one it was still heard.
+    rig.stopped_outside("db");
+    assert_eq!(rig.state("db"), Stopped);
+    rig.lines();
+    rig.tell(Event::SystemdIdentified { boot_id: BOOT.into() });
+    assert_eq!(rig.lines(), NOTHING, "the same one");
+    rig.tell(Event::SystemdIdentified { boot_id: "another/2".into() });
+    let ended = |id: &str, from: &str| {
+        format!("{id}: {from}stopped: it ended with the systemd that ran it; to be started again")
+    };
+    let lines = rig.lines();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    for line in [ended("web", "running -> "), ended("db", ""), ended("off", "running -> ")] {
+        assert!(lines.contains(&line), "{lines:#?}");
+    }
+    assert_eq!(rig.resync([]), ["start db", "start off", "start web"]);
+    assert_eq!(rig.records[&id("by-hand")].boot_id, "another/2");
+    assert_eq!((rig.view("web").restart_count, rig.attempt("web")), (0, 0));
+}
+
+#[test]
+fn a_boot_that_is_known_by_the_machine_alone_is_taken_for_this_one() {
+    let records = [(id("web"), kept(Stopped, Want::StoppedByHand))].into();
+    let mut rig = Rig::before_resync("boot-1/7", plan([svc("web")]), records);
+    assert_eq!(rig.resync([]), NOTHING);
+    assert_eq!(rig.records[&id("web")].boot_id, "boot-1/7", "known from now on");
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::StartOutside),
         1 => n.clone().prop_map(Step::RestartOutside),
         2 => short().prop_map(Step::Disconnect),
+        1 => short().prop_map(Step::Replace),
         3 => (0..6usize, short(), prop::bool::weighted(0.1))
             .prop_map(|(actions, down, reboot)| Step::Crash { actions, down, reboot }),
         2 => (n, change).prop_map(|(n, change)| Step::Reload(n, change)),
@@ -223,6 +224,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (service(), run(), any::<Option<u32>>())
             .prop_map(|(service, invocation, pid)| Event::UnitAppeared { service, invocation, pid }),
         2 => units.prop_map(|units| Event::Resynced { units }),
+        1 => (0..3u8).prop_map(|n| Event::SystemdIdentified { boot_id: format!("{BOOT}/{n}") }),
         3 => (service(), run(), report)
             .prop_map(|(service, invocation, report)| Event::Probed { service, invocation, report }),
         1 => (service(), run()).prop_map(|(service, invocation)| {

@@ -32,6 +32,8 @@ pub enum Step {
     RestartOutside(usize),
     /// The connection to systemd is down for so long.
     Disconnect(Duration),
+    /// The same, and then it is another one, with no units.
+    Replace(Duration),
     /// The daemon dies after so many actions of its next list, and is back after so long.
     Crash {
         actions: usize,
@@ -197,10 +199,13 @@ impl World {
     fn boot(&mut self) {
         self.life += 1;
         self.connected = true;
-        let boot = format!("boot-{}", self.boot);
-        let engine = Engine::new(self.now(), &boot, self.plan.clone(), self.disk.clone());
+        let engine = Engine::new(self.now(), &self.boot_id(), self.plan.clone(), self.disk.clone());
         self.engine = Some(engine.with_open_alerts(self.alerts.iter().cloned()));
         self.resync();
+    }
+
+    fn boot_id(&self) -> String {
+        format!("boot/{}", self.boot)
     }
 
     fn resync(&mut self) {
@@ -686,6 +691,7 @@ impl World {
             }
             Item::Connect => {
                 self.connected = true;
+                self.tell(Event::SystemdIdentified { boot_id: self.boot_id() });
                 self.resync();
             }
             Item::Boot => self.boot(),
@@ -749,6 +755,13 @@ impl World {
                 world.start_outside(id);
             }),
             Step::Disconnect(time) => self.disconnect(*time),
+            Step::Replace(time) => {
+                self.disconnect(*time);
+                if !self.connected {
+                    self.units.clear();
+                    self.boot += 1;
+                }
+            }
             Step::Crash { actions: 0, down, reboot } => self.die(*down, *reboot),
             Step::Crash { actions, down, reboot } => {
                 if self.engine.is_some() {
