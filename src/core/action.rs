@@ -187,9 +187,12 @@ pub enum EntryKind {
 /// What must outlive the daemon, for one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The boot in which the `Mono` values count, and the run of systemd that it is about; a manual stop lasts as long
-    /// as both.
+    /// The boot in which the `Mono` values count.
     pub boot_id: String,
+    /// When the systemd began that runs it; 0 in what a supervisor wrote that did not ask. A manual stop lasts as long
+    /// as this systemd.
+    #[serde(default)]
+    pub systemd_began: u64,
     /// State when it was written.
     pub state: State,
     /// Whether it is to be up.

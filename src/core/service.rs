@@ -15,7 +15,7 @@ use super::sample::Sample;
 use super::snapshot::{ProbeView, ServiceView, State};
 use super::strain::Strain;
 use super::tally::Tally;
-use super::time::{Mono, Now, Wall};
+use super::time::{Boot, Mono, Now, Wall};
 
 /// Wanted and actual state, and what is needed to get from one to the other.
 #[derive(Debug, Clone)]
@@ -158,9 +158,10 @@ impl Service {
     }
 
     /// What must outlive the daemon.
-    pub fn record(&self, boot_id: &str) -> Record {
+    pub fn record(&self, boot: &Boot) -> Record {
         Record {
-            boot_id: boot_id.into(),
+            boot_id: boot.id.clone(),
+            systemd_began: boot.systemd_began,
             state: self.state,
             want: self.want,
             enabled: self.plan.enabled,
@@ -184,11 +185,12 @@ impl Service {
 
     /// Takes over what outlived the last daemon. What holds within one boot only is left out after another.
     /// Says whether it is to be something else now than it was then.
-    pub fn restore(&mut self, record: Record, same_boot: bool) -> bool {
+    pub fn restore(&mut self, record: Record, boot: &Boot) -> bool {
         self.restart_count = record.restart_count;
         self.last_restart = record.last_restart;
         self.last_exit = record.last_exit;
-        if !same_boot {
+        let same_systemd = record.systemd_began == boot.systemd_began || record.systemd_began == 0;
+        if record.boot_id != boot.id || !same_systemd {
             if self.start_due {
                 "the machine, or its systemd, was started again".clone_into(&mut self.reason);
             }

@@ -50,6 +50,16 @@ impl Add<Duration> for Wall {
     }
 }
 
+/// A boot of the machine, and of the systemd in it: a user has another with the next session, a container with the next
+/// start, on the same machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// The kernel's name for it.
+    pub id: String,
+    /// When systemd began, in microseconds on the monotonic clock.
+    pub systemd_began: u64,
+}
+
 /// A duration as people write it: `250 ms`, `1.5 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`.
 #[derive(Debug, Clone, Copy)]
 pub struct Human(pub Duration);

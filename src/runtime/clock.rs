@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+use crate::core::time::Boot;
 use crate::core::{Mono, Now, Wall};
 
 /// Reads the clocks and draws 64 random bits.
@@ -26,9 +27,8 @@ pub fn instant(at: Mono) -> Instant {
     Instant::now() + (at - now().mono)
 }
 
-/// Names this boot of the machine and the systemd in it that began at that time, as [`crate::core::Engine::new`]
-/// wants it.
-pub fn boot_id(systemd_began: u64) -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    format!("{}/{systemd_began}", machine.as_deref().map_or("unknown", str::trim))
+/// This boot of the machine.
+pub fn boot(systemd_began: u64) -> Boot {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    Boot { id: id.map_or_else(|_| "unknown".into(), |id| id.trim().into()), systemd_began }
 }

@@ -183,7 +183,7 @@ mod tests {
         let id = Id::new("web").unwrap();
         let services = [(id.clone(), Arc::new(ServicePlan::new(id.clone(), "/bin/true")))].into();
         let plan = Plan { services, ..Plan::default() };
-        let mut engine = Engine::new(clock::now(), "boot", plan, BTreeMap::new());
+        let mut engine = Engine::new(clock::now(), clock::boot(1), plan, BTreeMap::new());
         let (shared, readers) = watch::channel(Arc::new(Snapshot::default()));
         let mut picture = Picture::new(shared);
         let shown = |readers: &watch::Receiver<Arc<Snapshot>>| readers.borrow().version;

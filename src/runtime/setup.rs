@@ -84,7 +84,7 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let (to_inputs, inputs) = mpsc::unbounded_channel();
     let (store, records) = open_store(database, places.unwritten(), to_inputs.clone()).await;
     store.retain(settings.retention_days);
-    let engine = Engine::new(clock::now(), &clock::boot_id(manager.began()), plan, records)
+    let engine = Engine::new(clock::now(), clock::boot(manager.began()), plan, records)
         .with_open_alerts(store.open_alerts().iter().cloned());
     let begun = format!(
         "process-supervisor {version} supervises {} services of {} through systemd {} ({} scope)",

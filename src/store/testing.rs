@@ -18,6 +18,7 @@ pub fn id(text: &str) -> Id {
 pub fn record(restart_count: u64) -> Record {
     Record {
         boot_id: "9b0f2c9e-6d0e-4c8a-9f5e-3d8f0a1b2c3d".into(),
+        systemd_began: 24_964_350_767,
         state: State::Backoff,
         want: Want::Up,
         enabled: true,

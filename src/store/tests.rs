@@ -157,7 +157,7 @@ fn a_file_of_schema_version_1_is_read() {
     Connection::open(&path).unwrap().execute_batch(include_str!("fixtures/v1.sql")).unwrap();
     let told = Told::default();
     let (store, records) = told.open(&path);
-    assert_eq!(records[&id("web")], record(3));
+    assert_eq!(records[&id("web")], Record { systemd_began: 0, ..record(3) });
     assert_eq!((records[&id("idle")].want, &records[&id("idle")].last_exit), (Want::StoppedByHand, &None));
     store.event(&failed(0), Wall(0));
     assert!(flush(&store));

@@ -34,7 +34,7 @@ use super::graph::Graph;
 use super::plan::{Id, Plan};
 use super::service::Service;
 use super::snapshot::{Snapshot, State};
-use super::time::{Mono, Now};
+use super::time::{Boot, Mono, Now};
 use super::timer::{Timer, Timers};
 pub(super) use alerting::Alarm;
 use alerting::Alerting;
@@ -43,8 +43,7 @@ use orders::Waiter;
 /// Every service, and what is wanted of it.
 #[derive(Debug)]
 pub struct Engine {
-    /// See [`Engine::new`].
-    boot_id: String,
+    boot: Boot,
     plan: Plan,
     graph: Arc<Graph>,
     rank: BTreeMap<Id, usize>,
@@ -100,18 +99,12 @@ struct Told<'a> {
     next: &'a str,
 }
 
-/// Whether a record was written in this boot. Some name the machine's alone, before the `/`.
-fn is_of(written_in: &str, boot_id: &str) -> bool {
-    boot_id.strip_prefix(written_in).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 impl Engine {
-    /// Takes up `plan`, with what an earlier daemon kept. `boot_id` names the boot of the machine, and after a `/` the
-    /// run of systemd in it. Nothing happens until the first
+    /// Takes up `plan`, with what an earlier daemon kept. Nothing happens until the first
     /// [`Event::Resynced`], which says what systemd has.
-    pub fn new(now: Now, boot_id: &str, plan: Plan, mut records: BTreeMap<Id, Record>) -> Self {
+    pub fn new(now: Now, boot: Boot, plan: Plan, mut records: BTreeMap<Id, Record>) -> Self {
         let mut engine = Self {
-            boot_id: boot_id.into(),
+            boot,
             plan,
             graph: Arc::default(),
             rank: BTreeMap::new(),
@@ -139,10 +132,9 @@ impl Engine {
         for (id, plan) in &engine.plan.services {
             let mut service = Service::new(Arc::clone(plan), now);
             if let Some(record) = records.remove(id) {
-                let written_in = record.boot_id.clone();
-                let turned = service.restore(record, is_of(&written_in, &engine.boot_id));
-                if turned || written_in != engine.boot_id {
-                    let (service, record) = (id.clone(), Box::new(service.record(&engine.boot_id)));
+                let known = record.systemd_began == engine.boot.systemd_began;
+                if service.restore(record, &engine.boot) || !known {
+                    let (service, record) = (id.clone(), Box::new(service.record(&engine.boot)));
                     engine.out.push(Action::Persist { service, record });
                 }
             }
@@ -177,7 +169,7 @@ impl Engine {
                 self.unit_exited(&service, invocation, exit, external);
             }
             Event::UnitAppeared { service, invocation, pid } => self.unit_appeared(&service, invocation, pid),
-            Event::SystemdIdentified { boot_id } => self.systemd_identified(boot_id),
+            Event::SystemdIdentified { boot } => self.systemd_identified(boot),
             Event::Resynced { units } => self.resynced(units),
             Event::Probed { service, invocation, report } => self.probed(&service, invocation, &report),
             Event::Unprobed { service, invocation, lack } => self.unprobed(&service, invocation, lack),
@@ -358,7 +350,7 @@ impl Engine {
 
     fn persist(&mut self, id: &Id) {
         if let Some(service) = self.services.get(id) {
-            let record = Box::new(service.record(&self.boot_id));
+            let record = Box::new(service.record(&self.boot));
             self.out.push(Action::Persist { service: id.clone(), record });
         }
     }

@@ -18,8 +18,8 @@ const ORPHAN_AGAIN: Duration = Duration::from_secs(5);
 impl Engine {
     /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is
     /// no failure, and nobody's wish about one of them.
-    pub(super) fn systemd_identified(&mut self, boot_id: String) {
-        if mem::replace(&mut self.boot_id, boot_id) == self.boot_id {
+    pub(super) fn systemd_identified(&mut self, boot: Boot) {
+        if mem::replace(&mut self.boot, boot) == self.boot {
             return;
         }
         // What it has is told next.

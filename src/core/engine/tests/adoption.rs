@@ -14,6 +14,7 @@ fn kept(state: State, want: Want) -> Record {
     let ended = !matches!(state, Starting | Running | Stopping);
     Record {
         boot_id: BOOT.into(),
+        systemd_began: 1,
         state,
         want,
         enabled: true,
@@ -394,8 +395,8 @@ fn another_boot_forgets_what_holds_for_one_boot_only() {
         (Stopping, Want::StoppedByHand),
     ] {
         // The machine's, or that of a user's or a container's systemd on the same machine.
-        for (then, now) in [(BOOT, "boot-2/1"), ("boot-1/1", "boot-1/2"), (BOOT, "boot-10/1")] {
-            let record = Record { boot_id: then.into(), ..kept(state, want) };
+        for (now, systemd_began) in [("boot-2", 1), (BOOT, 2)] {
+            let record = Record { systemd_began, ..kept(state, want) };
             let mut rig = Rig::before_resync(now, plan([svc("web")]), [(id("web"), record)].into());
             assert_eq!(rig.resync([]), ["start web"], "{state} {want:?}");
             assert_eq!(
@@ -423,9 +424,9 @@ fn what_ended_with_its_systemd_comes_back_with_the_next() {
     rig.stopped_outside("db");
     assert_eq!(rig.state("db"), Stopped);
     rig.lines();
-    rig.tell(Event::SystemdIdentified { boot_id: BOOT.into() });
+    rig.tell(Event::SystemdIdentified { boot: boot(BOOT) });
     assert_eq!(rig.lines(), NOTHING, "the same one");
-    rig.tell(Event::SystemdIdentified { boot_id: "another/2".into() });
+    rig.tell(Event::SystemdIdentified { boot: Boot { systemd_began: 2, ..boot(BOOT) } });
     let ended = |id: &str, from: &str| {
         format!("{id}: {from}stopped: it ended with the systemd that ran it; to be started again")
     };
@@ -435,16 +436,17 @@ fn what_ended_with_its_systemd_comes_back_with_the_next() {
         assert!(lines.contains(&line), "{lines:#?}");
     }
     assert_eq!(rig.resync([]), ["start db", "start off", "start web"]);
-    assert_eq!(rig.records[&id("by-hand")].boot_id, "another/2");
+    assert_eq!(rig.records[&id("by-hand")].systemd_began, 2);
     assert_eq!((rig.view("web").restart_count, rig.attempt("web")), (0, 0));
 }
 
 #[test]
-fn a_boot_that_is_known_by_the_machine_alone_is_taken_for_this_one() {
-    let records = [(id("web"), kept(Stopped, Want::StoppedByHand))].into();
-    let mut rig = Rig::before_resync("boot-1/7", plan([svc("web")]), records);
+fn a_systemd_that_was_not_asked_for_is_taken_for_this_one() {
+    let record = Record { systemd_began: 0, ..kept(Stopped, Want::StoppedByHand) };
+    let records = [(id("web"), record)].into();
+    let mut rig = Rig::before_resync(BOOT, plan([svc("web")]), records);
     assert_eq!(rig.resync([]), NOTHING);
-    assert_eq!(rig.records[&id("web")].boot_id, "boot-1/7", "known from now on");
+    assert_eq!(rig.records[&id("web")].systemd_began, 1, "known from now on");
 }
 
 #[test]

@@ -483,7 +483,7 @@ fn of_two_that_were_left_the_first_stays_and_trouble_that_lasts_is_not_over() {
     let (first, alert) = rig.alerts.iter().find(|(key, _)| key.service.is_some()).unwrap();
     let second = (AlertKey { raised: Wall(first.raised.0 + 1), ..first.clone() }, alert.clone());
     rig.alerts.extend([second]);
-    rig.engine = Engine::new(rig.now(), BOOT, plan([svc("web")]), rig.records.clone())
+    rig.engine = Engine::new(rig.now(), boot(BOOT), plan([svc("web")]), rig.records.clone())
         .with_open_alerts(rig.alerts.keys().cloned());
     rig.tell(full());
     rig.resync([]);

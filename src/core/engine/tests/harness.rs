@@ -10,9 +10,13 @@ use crate::core::alert::{Alert, AlertKey};
 use crate::core::event::*;
 use crate::core::plan::*;
 use crate::core::snapshot::{Health, ServiceView, State};
-use crate::core::time::{Mono, Now, Wall};
+use crate::core::time::{Boot, Mono, Now, Wall};
 
 pub const BOOT: &str = "boot-1";
+
+pub fn boot(id: &str) -> Boot {
+    Boot { id: id.into(), systemd_began: 1 }
+}
 pub const WHO: &str = "alice";
 
 pub fn id(text: &str) -> Id {
@@ -166,11 +170,11 @@ pub struct Rig {
 
 impl Rig {
     /// Before systemd told what it has. The clock stands at 1000 s.
-    pub fn before_resync(boot: &str, plan: Plan, records: BTreeMap<Id, Record>) -> Self {
+    pub fn before_resync(id: &str, plan: Plan, records: BTreeMap<Id, Record>) -> Self {
         let clock = secs(1000.0);
         let now = Now { mono: Mono(clock), wall: Wall(1_000_000), asleep: Duration::ZERO, entropy: 0 };
         Self {
-            engine: Engine::new(now, boot, plan, records.clone()),
+            engine: Engine::new(now, boot(id), plan, records.clone()),
             clock,
             entropy: 0,
             asleep: Duration::ZERO,
@@ -396,11 +400,11 @@ impl Rig {
 
     pub fn come_back<'a>(
         &mut self,
-        boot: &str,
+        id: &str,
         plan: Plan,
         units: impl IntoIterator<Item = (&'a str, UnitSeen)>,
     ) -> Vec<String> {
-        self.engine = Engine::new(self.now(), boot, plan, self.records.clone())
+        self.engine = Engine::new(self.now(), boot(id), plan, self.records.clone())
             .with_open_alerts(self.alerts.keys().cloned());
         self.starts.clear();
         self.stops.clear();

@@ -84,7 +84,7 @@ pub struct World {
     plan: Plan,
     nature: Nature,
     pub now: Duration,
-    boot: u32,
+    boot: u64,
     life: u32,
     pub disk: BTreeMap<Id, Record>,
     /// Open ones, as the database has them.
@@ -199,13 +199,13 @@ impl World {
     fn boot(&mut self) {
         self.life += 1;
         self.connected = true;
-        let engine = Engine::new(self.now(), &self.boot_id(), self.plan.clone(), self.disk.clone());
+        let engine = Engine::new(self.now(), self.boot_of_now(), self.plan.clone(), self.disk.clone());
         self.engine = Some(engine.with_open_alerts(self.alerts.iter().cloned()));
         self.resync();
     }
 
-    fn boot_id(&self) -> String {
-        format!("boot/{}", self.boot)
+    fn boot_of_now(&self) -> Boot {
+        Boot { systemd_began: self.boot, ..boot(BOOT) }
     }
 
     fn resync(&mut self) {
@@ -691,7 +691,7 @@ impl World {
             }
             Item::Connect => {
                 self.connected = true;
-                self.tell(Event::SystemdIdentified { boot_id: self.boot_id() });
+                self.tell(Event::SystemdIdentified { boot: self.boot_of_now() });
                 self.resync();
             }
             Item::Boot => self.boot(),
