@@ -1,6 +1,11 @@
 //! Whether the main process is alive and not stuck, as the kernel tells it.
 
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 use super::Finding;
 use crate::core::time::Human;
@@ -28,14 +33,15 @@ enum Verdict {
 /// Uninterruptible sleep counts as a failure only when it lasts for the whole `timeout`.
 pub(super) async fn ask(pid: Option<u32>, timeout: Duration) -> Finding {
     let Some(pid) = pid else { return Err("there is no main process".into()) };
-    watch(pid, timeout, || std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).await
+    watch(pid, timeout, || std::fs::read_to_string(format!("/proc/{pid}/stat"))).await
 }
 
-async fn watch(pid: u32, timeout: Duration, read: impl Fn() -> Option<String>) -> Finding {
+async fn watch(pid: u32, timeout: Duration, read: impl Fn() -> io::Result<String>) -> Finding {
     let started = Instant::now();
     loop {
-        let Some(stat) = read().as_deref().and_then(parse) else {
-            return Err(format!("process {pid} is gone"));
+        let stat = match read() {
+            Ok(line) => parse(&line).ok_or_else(|| format!("/proc/{pid}/stat is not as expected"))?,
+            Err(error) => return unseen(pid, &error),
         };
         match verdict(stat) {
             Verdict::Alive => return Ok(format!("process {pid} is alive")),
@@ -46,6 +52,23 @@ async fn watch(pid: u32, timeout: Duration, read: impl Fn() -> Option<String>) -
             Verdict::Stuck(_) => tokio::time::sleep(PAUSE.min(timeout)).await,
         }
     }
+}
+
+/// Of processes of others, `hidepid` (proc(5)) shows nothing and a security module may show nothing, as if they were gone.
+fn unseen(pid: u32, error: &io::Error) -> Finding {
+    let hidden = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+    if hidden && kill(Pid::from_raw(pid.cast_signed()), None) != Err(Errno::ESRCH) {
+        return Ok(format!(
+            "process {pid} is there; what it does is hidden (is /proc mounted with hidepid?)"
+        ));
+    }
+    // It may end between the opening and the reading.
+    let gone = hidden || error.raw_os_error() == Some(Errno::ESRCH as i32);
+    Err(if gone {
+        format!("process {pid} is gone")
+    } else {
+        format!("process {pid} cannot be looked at: {error}")
+    })
 }
 
 fn verdict(stat: Stat) -> Verdict {
@@ -100,7 +123,7 @@ mod tests {
             ('X', 1, Err("process 7 is dead")),
             ('T', 1, Err("process 7 is stopped by a signal (SIGCONT lets it go on)")),
         ] {
-            let found = watch(7, Duration::from_secs(1), || Some(line("a", state, threads))).await;
+            let found = watch(7, Duration::from_secs(1), || Ok(line("a", state, threads))).await;
             assert_eq!(found, expected.map(String::from).map_err(String::from), "{state}");
         }
     }
@@ -110,14 +133,25 @@ mod tests {
         let looks = Cell::new(0);
         let passing = || {
             looks.set(looks.get() + 1);
-            Some(line("a", if looks.get() < 3 { 'D' } else { 'S' }, 1))
+            Ok(line("a", if looks.get() < 3 { 'D' } else { 'S' }, 1))
         };
         assert!(watch(7, Duration::from_secs(30), passing).await.is_ok());
         assert_eq!(looks.get(), 3);
         let started = Instant::now();
-        let lasting = watch(7, Duration::from_millis(120), || Some(line("a", 'D', 1))).await;
+        let lasting = watch(7, Duration::from_millis(120), || Ok(line("a", 'D', 1))).await;
         assert!(lasting.unwrap_err().contains("uninterruptible sleep"));
         assert!(started.elapsed() >= Duration::from_millis(120));
+    }
+
+    #[tokio::test]
+    async fn what_is_hidden_is_not_gone() {
+        let hidden = |kind: ErrorKind| async move {
+            watch(std::process::id(), Duration::from_secs(1), || Err(kind.into())).await
+        };
+        for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
+            assert!(hidden(kind).await.is_ok_and(|text| text.contains("hidepid")), "{kind}");
+        }
+        assert!(hidden(ErrorKind::OutOfMemory).await.is_err_and(|text| text.contains("cannot be looked at")));
     }
 
     #[tokio::test]

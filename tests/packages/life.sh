@@ -42,12 +42,15 @@ services = {f"many-{n}": {"command": "sleep", "args": ["100000"]} for n in range
 services["checked"] = {"command": "sleep", "args": ["100000"], "user": "app", "working_directory": "/home/app", "environment": {"SECRET": "s3cret"},
     "health_check": {"type": "exec", "command": "/home/app/bin/check", "interval": 1, "timeout": 1},
     "resource_limits": {"max_memory_mb": 64, "max_tasks": 32}}
+services["hidden"] = {"command": "sleep", "args": ["100000"], "user": "app", "health_check": {"type": "process", "interval": 0.5, "timeout": 0.5}}
 services["ill"] = {"command": "false", "restart_policy": {"retry_delay": 600, "max_retries": 5}}
 json.dump({"supervisor": {"database": "/var/lib/others/shared.db", "metrics_interval": 1}, "services": services}, open("/etc/process-supervisor/supervisor_config.json", "w"))
 P
 mkdir -p /var/lib/others
+mount -o remount,hidepid=2 /proc # as hardened hosts have it: processes of others are not seen
 systemctl reload process-supervisor || fail "the reload"
 until_true 60 "the service with an exec check" is checked "s['health']" healthy
+until_true 20 "a look at a hidden process" sh -c 'supervisorctl health hidden | grep -q "is there; what it does is hidden"'
 until_true 60 "all of them" is many-49 "s['state']" running
 until_true 20 "backoff" is ill "s['state']" backoff
 supervisorctl health checked | grep -q "as app" || fail "the check does not run as the user"
