@@ -169,7 +169,11 @@ fn ours(plan: &ServicePlan, host: Host<'_>, environment: Option<&Path>) -> Vec<P
     // No `AddRef`: for each reference systemd takes a match rule of its own bus connection, of which dbus-daemon
     // allows 512, and with one too many systemd loses the bus. The last signal of a unit says how its run ended
     // before the unit is forgotten; one that failed stays.
-    list.set("After", plan.dependencies.iter().map(|d| service_unit(&d.service)).collect::<Vec<_>>());
+    // Stopped in the reverse order when the machine goes down: with a network and remote files to end in good order.
+    let base: &[&str] =
+        if host.scope == Scope::System { &["network.target", "remote-fs.target"] } else { &[] };
+    let after = plan.dependencies.iter().map(|d| service_unit(&d.service));
+    list.set("After", base.iter().map(|unit| (*unit).to_owned()).chain(after).collect::<Vec<_>>());
     // No target wants it: `systemctl isolate graphical.target` would end it.
     list.set("IgnoreOnIsolate", true);
     list.set("StartLimitIntervalUSec", 0_u64);
