@@ -51,7 +51,7 @@ mount -o remount,hidepid=2 /proc # as hardened hosts have it: processes of other
 systemctl reload process-supervisor || fail "the reload"
 until_true 60 "the service with an exec check" is checked "s['health']" healthy
 sleep 2
-is hidden "s['health'], s['restart_count']" "('healthy', 0)" || fail "a hidden process counts as gone: $(of hidden "s['reason']")"
+is hidden "s['health'], s['restart_count']" "healthy 0" || fail "a hidden process counts as gone: $(of hidden "s['reason']")"
 until_true 60 "all of them" is many-49 "s['state']" running
 until_true 20 "backoff" is ill "s['state']" backoff
 supervisorctl health checked | grep -q "as app" || fail "the check does not run as the user"
