@@ -78,8 +78,15 @@ boot_2() {
     [ "$(tr '\n' ' ' </vm/stops)" = "web app db " ] || fail "the host stopped them in this order: $(tr '\n' ' ' </vm/stops)"
     is manual "s['state']" running || fail "a stop by hand outlived the boot"
     is counted "s['restart_count'] >= $(cat /vm/count)" True || fail "counts were forgotten: $(of counted "s['restart_count']"), not $(cat /vm/count)"
-    # All but the kernel begins anew; 254 can do it.
     supervisorctl stop manual >/dev/null
+    before=$(pids)
+    systemctl daemon-reexec
+    systemctl restart process-supervisor
+    until_true 30 "the supervisor" is manual "s['state']" stopped
+    sleep 2
+    [ "$(pids)" = "$before" ] || fail "processes changed when systemd executed itself anew"
+    is manual "s['state']" stopped || fail "a stop by hand was forgotten when systemd executed itself anew"
+    # All but the kernel begins anew; 254 can do it.
     systemctl soft-reboot 2>/dev/null || boot_3
 }
 

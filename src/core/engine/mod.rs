@@ -44,6 +44,8 @@ use orders::Waiter;
 #[derive(Debug)]
 pub struct Engine {
     boot: Boot,
+    /// It is another one than when units were last compared.
+    replaced: bool,
     plan: Plan,
     graph: Arc<Graph>,
     rank: BTreeMap<Id, usize>,
@@ -105,6 +107,7 @@ impl Engine {
     pub fn new(now: Now, boot: Boot, plan: Plan, mut records: BTreeMap<Id, Record>) -> Self {
         let mut engine = Self {
             boot,
+            replaced: false,
             plan,
             graph: Arc::default(),
             rank: BTreeMap::new(),

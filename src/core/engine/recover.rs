@@ -16,22 +16,16 @@ const ORPHAN_TRIES: u32 = 3;
 const ORPHAN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is
-    /// no failure, and nobody's wish about one of them.
     pub(super) fn systemd_identified(&mut self, boot: Boot) {
-        if mem::replace(&mut self.boot, boot) == self.boot {
-            return;
-        }
-        // What it has is told next.
-        self.connected = false;
-        for id in self.graph.order.clone() {
-            self.ended_with_systemd(&id);
-        }
+        self.replaced |= boot != self.boot;
+        self.boot = boot;
     }
 
-    fn ended_with_systemd(&mut self, id: &Id) {
+    /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is
+    /// no failure, and nobody's wish about one of them.
+    fn ended_with_systemd(&mut self, id: &Id, seen: &UnitSeen) {
         let Some(service) = self.touch(id) else { return };
-        // It ends its units before it is gone.
+        // It stops its units before it is gone.
         let stopped_by_it = service.want == Want::StoppedOutside;
         if stopped_by_it {
             service.want = if service.plan.enabled { Want::Up } else { Want::Disabled };
@@ -42,26 +36,27 @@ impl Engine {
             State::Stopped => stopped_by_it && up,
             _ => false,
         };
-        if !ended {
-            return self.persist(id);
+        if !ended || seen.activity.is_up() {
+            return self.persist(id); // of this systemd from now on
         }
         service.ended = service.invocation.or(service.ended);
         service.start_due = up;
         let next = if up { "to be started again" } else { "" };
         let reason = "it ended with the systemd that ran it";
-        self.enter(
-            id,
-            State::Stopped,
-            &Told { kind: EntryKind::ServiceStopped, level: Level::Warning, reason, next },
-        );
+        let told = Told { kind: EntryKind::ServiceStopped, level: Level::Warning, reason, next };
+        self.enter(id, State::Stopped, &told);
     }
 
     pub(super) fn resynced(&mut self, mut units: BTreeMap<Id, UnitSeen>) {
         self.connected = true;
         self.ask_again = None;
         let first = !mem::replace(&mut self.met, true);
+        let replaced = mem::take(&mut self.replaced);
         for id in self.graph.order.clone() {
             let seen = units.remove(&id).unwrap_or(UnitSeen::GONE);
+            if replaced {
+                self.ended_with_systemd(&id, &seen);
+            }
             self.reconcile(&id, &seen, first);
         }
         for id in mem::take(&mut self.left_over) {

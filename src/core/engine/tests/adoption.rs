@@ -411,33 +411,41 @@ fn another_boot_forgets_what_holds_for_one_boot_only() {
 
 #[test]
 fn what_ended_with_its_systemd_comes_back_with_the_next() {
-    let services = || plan([svc("web"), svc("db"), svc("by-hand"), svc("off").disabled()]);
-    let mut rig = Rig::new(services());
-    for name in ["web", "db", "by-hand"] {
+    let services = ["web", "db", "by-hand", "still-there"];
+    let mut rig = Rig::new(plan(services.map(svc).into_iter().chain([svc("off").disabled()])));
+    rig.start("off");
+    for name in services.into_iter().chain(["off"]) {
         rig.up(name);
     }
-    rig.start("off");
-    rig.up("off");
     rig.stop("by-hand");
     rig.stopped("by-hand");
     // Of this one it was still heard.
     rig.stopped_outside("db");
     assert_eq!(rig.state("db"), Stopped);
     rig.lines();
-    rig.tell(Event::SystemdIdentified { boot: boot(BOOT) });
-    assert_eq!(rig.lines(), NOTHING, "the same one");
     rig.tell(Event::SystemdIdentified { boot: Boot { systemd_began: 2, ..boot(BOOT) } });
+    rig.tell(Event::SystemdIdentified { boot: Boot { systemd_began: 2, ..boot(BOOT) } });
+    assert_eq!(rig.lines(), NOTHING);
+    let there = unit(Active, rig.run("still-there").0, &svc("still-there"));
+    assert_eq!(rig.resync([("still-there", there)]), ["start db", "start off", "start web"]);
     let ended = |id: &str, from: &str| {
         format!("{id}: {from}stopped: it ended with the systemd that ran it; to be started again")
     };
     let lines = rig.lines();
-    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     for line in [ended("web", "running -> "), ended("db", ""), ended("off", "running -> ")] {
         assert!(lines.contains(&line), "{lines:#?}");
     }
-    assert_eq!(rig.resync([]), ["start db", "start off", "start web"]);
-    assert_eq!(rig.records[&id("by-hand")].systemd_began, 2);
+    assert_eq!(rig.state("still-there"), Running);
+    for (name, record) in &rig.records {
+        assert_eq!(record.systemd_began, 2, "{name}");
+    }
     assert_eq!((rig.view("web").restart_count, rig.attempt("web")), (0, 0));
+    // The next comparison is one like any other.
+    rig.started("web");
+    rig.pass(1.0);
+    rig.resync([]);
+    assert_eq!(rig.state("web"), Backoff);
 }
 
 #[test]
