@@ -22,8 +22,8 @@ impl Engine {
     }
 
     /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is
-    /// no failure, and nobody's wish about one of them.
-    fn ended_with_systemd(&mut self, id: &Id, seen: &UnitSeen) {
+    /// no failure, and nobody's wish about one of them. What is still there is of this one.
+    fn under_another_systemd(&mut self, id: &Id, seen: &UnitSeen) {
         let Some(service) = self.touch(id) else { return };
         // It stops its units before it is gone.
         let stopped_by_it = service.want == Want::StoppedOutside;
@@ -37,7 +37,7 @@ impl Engine {
             _ => false,
         };
         if !ended || seen.activity.is_up() {
-            return self.persist(id); // of this systemd from now on
+            return self.persist(id);
         }
         service.ended = service.invocation.or(service.ended);
         service.start_due = up;
@@ -55,7 +55,7 @@ impl Engine {
         for id in self.graph.order.clone() {
             let seen = units.remove(&id).unwrap_or(UnitSeen::GONE);
             if replaced {
-                self.ended_with_systemd(&id, &seen);
+                self.under_another_systemd(&id, &seen);
             }
             self.reconcile(&id, &seen, first);
         }
