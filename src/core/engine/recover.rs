@@ -130,13 +130,21 @@ impl Engine {
         let Some(service) = self.services.get_mut(id) else { return };
         correct_appeared(service, seen);
         if service.op.is_some() {
-            let came_up = service.state == State::Starting && seen.activity == Activity::Active;
-            if !came_up || seen.invocation.is_none_or(|run| Some(run) == service.ended) {
-                return; // its answer will tell
+            let run =
+                seen.invocation.filter(|run| service.state == State::Starting && Some(*run) != service.ended);
+            match (seen.activity, run) {
+                // The answer may have been lost with the connection, and is not needed.
+                (Activity::Active, Some(_)) => {
+                    service.op = None;
+                    self.timers.clear(id, Timer::Answer);
+                }
+                // The order got there; its answer will tell, unless it is lost.
+                (Activity::Activating, Some(run)) => {
+                    service.appeared = Some((run, seen.pid));
+                    return;
+                }
+                _ => return, // its answer will tell
             }
-            // The answer may have been lost with the connection, and is not needed.
-            service.op = None;
-            self.timers.clear(id, Timer::Answer);
         }
         let Some(service) = self.services.get(id) else { return };
         match (seen.activity, seen.invocation) {

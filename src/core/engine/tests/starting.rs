@@ -282,6 +282,37 @@ fn a_start_that_is_seen_to_have_worked_needs_no_answer() {
 }
 
 #[test]
+fn a_start_that_is_seen_on_its_way_is_ours_though_its_answer_is_lost() {
+    let services = || plan([svc("web")]);
+    let mut rig = Rig::new(services());
+    rig.resync([("web", unit(Activity::Activating, 7, &svc("web")))]);
+    assert_eq!(rig.start_answer("web", Err(unreachable())), NOTHING);
+    assert_eq!((rig.state("web"), rig.run("web")), (State::Starting, InvocationId(7)));
+    rig.appeared("web", 7);
+    rig.pass(1.0);
+    assert_eq!(rig.state("web"), Running);
+    assert!(!rig.lines().iter().any(|line| line.contains("outside the supervisor")));
+
+    // Another configuration in between is put in force.
+    let mut rig = Rig::new(services());
+    rig.resync([("web", unit(Activity::Activating, 7, &svc("web")))]);
+    rig.start_answer("web", Err(unreachable()));
+    assert_eq!(rig.reload(plan([svc("web").args("-v")])), ["stop web"]);
+    assert_eq!(rig.stopped("web"), ["start web"]);
+
+    // The answer counts where there is one, and so does the end of that run.
+    let mut rig = Rig::new(services());
+    rig.resync([("web", unit(Activity::Activating, 7, &svc("web")))]);
+    rig.start_answer("web", Err(failure("no such file")));
+    assert_eq!(rig.state("web"), State::Backoff);
+    let mut rig = Rig::new(services());
+    rig.resync([("web", unit(Activity::Activating, 7, &svc("web")))]);
+    rig.resync([]);
+    rig.start_answer("web", Err(unreachable()));
+    assert_eq!(rig.state("web"), Stopped);
+}
+
+#[test]
 fn a_start_that_failed_did_so_whatever_was_seen_of_its_unit() {
     let mut rig = Rig::new(plan([svc("web")]));
     rig.appeared("web", 7);
