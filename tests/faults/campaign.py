@@ -429,6 +429,14 @@ LimitNOFILE=4096
         sh("systemctl daemon-reexec")
         until("systemd answers", lambda: sh("systemctl show -P Version", check=False))
 
+    def change_target(self):
+        """As `systemctl isolate graphical.target` does; all but the services is wanted by the target."""
+        ours = {f"supervisor-{name}.service" for name in self.services}
+        units = sh("systemctl list-units --plain --no-legend --state=active,activating | cut -d' ' -f1").split()
+        wants = "".join(f"Wants={unit}\n" for unit in units if unit not in ours)
+        Path("/run/systemd/system/campaign.target").write_text(f"[Unit]\nAllowIsolate=yes\n{wants}")
+        sh("systemctl daemon-reload; systemctl isolate campaign.target")
+
     def restart_journal(self):
         sh("systemctl restart systemd-journald.service")
 
@@ -602,7 +610,8 @@ FAULTS = [
     Campaign.hang_supervisor, Campaign.restart_supervisor, Campaign.kill_services,
     Campaign.kill_services_while_nobody_watches, Campaign.stop_services_with_systemctl,
     Campaign.restart_services_with_systemctl, Campaign.take_a_name, Campaign.freeze_services, Campaign.orders,
-    Campaign.restart_bus, Campaign.hang_bus, Campaign.reload_systemd, Campaign.reexecute_systemd, Campaign.restart_journal,
+    Campaign.restart_bus, Campaign.hang_bus, Campaign.reload_systemd, Campaign.reexecute_systemd,
+    Campaign.change_target, Campaign.restart_journal,
     Campaign.fill_disk, Campaign.forbid_writing, Campaign.lock_database, Campaign.spoil_database,
     Campaign.delete_database, Campaign.delete_database_below_it, Campaign.delete_socket,
     Campaign.delete_runtime_folder, Campaign.bad_config, Campaign.change_config, Campaign.press_host,
