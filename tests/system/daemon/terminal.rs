@@ -15,7 +15,7 @@ impl Terminal {
     /// Runs `supervisorctl` in it, and then says how it ended.
     fn open(daemon: &Daemon, name: &str, arguments: &str) -> Self {
         let command = format!(
-            "trap : INT; {} --socket {} {arguments}; echo ended with $?; exec sleep 1000",
+            "trap : INT; '{}' --socket {} {arguments}; echo ended with $?; exec sleep 1000",
             env!("CARGO_BIN_EXE_supervisorctl"),
             daemon.folder.join("runtime/supervisor.sock").display()
         );
