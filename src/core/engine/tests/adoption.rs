@@ -412,7 +412,8 @@ fn another_boot_forgets_what_holds_for_one_boot_only() {
 #[test]
 fn what_ended_with_its_systemd_comes_back_with_the_next() {
     let services = ["web", "db", "by-hand", "still-there"];
-    let mut rig = Rig::new(plan(services.map(svc).into_iter().chain([svc("off").disabled()])));
+    let idle = [svc("off").disabled(), svc("gate").disabled(), svc("waits").needs("gate")];
+    let mut rig = Rig::new(plan(services.map(svc).into_iter().chain(idle)));
     rig.start("off");
     for name in services.into_iter().chain(["off"]) {
         rig.up(name);
@@ -423,8 +424,8 @@ fn what_ended_with_its_systemd_comes_back_with_the_next() {
     rig.stopped_outside("db");
     assert_eq!(rig.state("db"), Stopped);
     rig.lines();
-    rig.tell(Event::SystemdIdentified { boot: Boot { systemd_began: 2, ..boot(BOOT) } });
-    rig.tell(Event::SystemdIdentified { boot: Boot { systemd_began: 2, ..boot(BOOT) } });
+    let systemd = |began: u64| Event::SystemdIdentified { boot: Boot { systemd_began: began, ..boot(BOOT) } };
+    rig.tell(systemd(2));
     assert_eq!(rig.lines(), NOTHING);
     let there = unit(Active, rig.run("still-there").0, &svc("still-there"));
     assert_eq!(rig.resync([("still-there", there)]), ["start db", "start off", "start web"]);
@@ -441,9 +442,13 @@ fn what_ended_with_its_systemd_comes_back_with_the_next() {
         assert_eq!(record.systemd_began, 2, "{name}");
     }
     assert_eq!((rig.view("web").restart_count, rig.attempt("web")), (0, 0));
-    // The next comparison is one like any other.
-    rig.started("web");
-    rig.pass(1.0);
+    // Told twice before units are compared; the comparison after that is one like any other.
+    rig.up("web");
+    rig.tell(systemd(3));
+    rig.tell(systemd(3));
+    rig.resync([]);
+    assert_eq!(rig.view("web").last_exit, None);
+    rig.up("web");
     rig.resync([]);
     assert_eq!(rig.state("web"), Backoff);
 }
