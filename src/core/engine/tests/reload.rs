@@ -183,6 +183,13 @@ fn a_stop_that_a_comeback_overtakes_is_answered_as_such() {
     rig.reload(plan([svc("web")]));
     assert_eq!(rig.answer(order), Some((false, "web: it came back into the configuration")));
     assert_eq!(rig.stopped("web"), ["start web"]);
+    // Another change is none.
+    rig.up("web");
+    let order = rig.stop("web");
+    rig.reload(plan([svc("web").with(|s| s.priority = 3)]));
+    assert_eq!(rig.answer(order), None);
+    rig.stopped("web");
+    assert_eq!(rig.answer(order).map(|(done, _)| done), Some(true));
 }
 
 #[test]
