@@ -125,6 +125,9 @@ pub async fn run(places: Places, version: &'static str) -> Result<(), SetupError
     let (leaving, store) = ended.map_err(SetupError::Signals)?;
     if leaving == Leaving::ServicesStopped {
         manager.forget_environments();
+        if let Err(error) = manager.stay_down().await {
+            warn!("systemd may start the supervisor again: {error}");
+        }
     }
     notify::stopping(match leaving {
         Leaving::ServicesRunning => "leaving; services go on running",

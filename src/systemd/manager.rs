@@ -19,7 +19,7 @@ use super::name::{group_slice, service_unit};
 use super::oom::OomLog;
 use super::units::{Units, unreachable_start};
 use super::watch::{set_up, watch};
-use super::{Notice, SystemdError, check, order, read, unit};
+use super::{Notice, SystemdError, check, order, own, read, unit};
 use crate::core::event::{OpId, StartFailure, UnitSeen};
 use crate::core::plan::{Id, Limits, Plan, ServicePlan};
 use crate::place::Scope;
@@ -147,6 +147,14 @@ impl Manager {
     /// container.
     pub fn began(&self) -> u64 {
         self.inner.began.load(Ordering::Relaxed)
+    }
+
+    /// Everything was told to end: the unit of this process, where it is one, is not to be restarted by systemd.
+    ///
+    /// # Errors
+    /// systemd cannot be asked.
+    pub async fn stay_down(&self) -> Result<(), SystemdError> {
+        own::stay_down(&self.inner.link().await?, self.inner.scope).await
     }
 
     /// Makes the unit run; answered by [`Notice::StartFinished`], always. Returns at once.

@@ -98,6 +98,22 @@ async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
     })
 }
 
+/// Has systemd stop the unit of this process, where it is one: `Restart=` would bring back what was told to end. One that
+/// systemd stops or restarts already is left to that.
+pub(super) async fn stay_down(link: &Link, scope: Scope) -> Result<(), SystemdError> {
+    let stop = async {
+        let (unit, service) = link.unit(&object_path(OWN_UNIT)).await?;
+        let state = unit.active_state().await.map(|state| activity(&state));
+        let ours = service.main_pid().await.is_ok_and(|pid| pid == std::process::id());
+        if ours && matches!(state, Ok(Activity::Active | Activity::Activating)) {
+            link.manager.stop_unit(OWN_UNIT, "replace").await?;
+        }
+        Ok(())
+    };
+    let stopped = tokio::time::timeout(CALL_TIMEOUT, stop).await.map_err(|_| unanswered())?;
+    stopped.map_err(|error| explain(scope, error, "StopUnit", OWN_UNIT))
+}
+
 /// Starts the installed unit, or makes a transient one; the job's object.
 async fn make_job(link: &Link, scope: Scope, exe: &Path, args: &[String]) -> Result<String, SystemdError> {
     // `transient`: one of ours that failed and is still there.

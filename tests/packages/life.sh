@@ -66,6 +66,15 @@ cp /tmp/kept /etc/process-supervisor/supervisor_config.json
 ! systemctl reload process-supervisor 2>/dev/null || fail "a reload of a bad file is a success"
 cp /tmp/good /etc/process-supervisor/supervisor_config.json
 
+echo "== shutdown"
+supervisorctl shutdown >/dev/null
+sleep 2 # RestartSec= is one
+! systemctl is-active -q process-supervisor || fail "it is back after a shutdown"
+[ -z "$(systemctl list-units -q --state=running 'supervisor-*.service')" ] || fail "services run after a shutdown"
+systemctl start process-supervisor
+until_true 60 "all of them again" is many-49 "s['state']" running
+until_true 20 "backoff" is ill "s['state']" backoff
+
 echo "== upgrade"
 pids() { for n in $(seq 0 49); do systemctl show -P MainPID "supervisor-many-$n.service"; done; }
 before=$(pids)

@@ -107,6 +107,9 @@ fn daemon_status_stop_and_check() {
             String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
         )
     };
+    // As the installed unit has it: what is told to end stays down all the same.
+    sh("mkdir /run/systemd/system/process-supervisor.service.d; systemctl daemon-reload");
+    sh("printf '[Service]\nRestart=always\n' >/run/systemd/system/process-supervisor.service.d/always.conf");
     assert_eq!(run("--check").0, Some(0));
     assert_eq!(run("--status").0, Some(4), "no daemon yet");
     let (code, said) = run("--daemon");
@@ -132,6 +135,7 @@ fn daemon_status_stop_and_check() {
             .contains("bg: ")
             .then_some(())
     });
+    assert_eq!(sh("systemctl show -P Restart process-supervisor.service"), "always");
     assert_eq!(run("--stop").0, Some(0));
     wait_for("all is down", SOON, || {
         (sh("systemctl is-active process-supervisor.service supervisor-bg.service || true")
@@ -139,4 +143,5 @@ fn daemon_status_stop_and_check() {
             .all(|l| l == "inactive"))
         .then_some(())
     });
+    sh("rm -r /run/systemd/system/process-supervisor.service.d; systemctl daemon-reload");
 }
