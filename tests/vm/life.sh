@@ -87,7 +87,7 @@ boot_2() {
     [ "$(pids)" = "$before" ] || fail "processes changed when systemd executed itself anew"
     is manual "s['state']" stopped || fail "a stop by hand was forgotten when systemd executed itself anew"
     # All but the kernel begins anew; 254 can do it.
-    systemctl soft-reboot 2>/dev/null || boot_3
+    systemctl soft-reboot 2>/dev/null || { supervisorctl start manual >/dev/null && boot_3; }
 }
 
 boot_3() {
