@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::AlertKind;
 use super::plan::{Id, Plan};
 use super::sample::Sample;
-use super::time::{Boot, Mono, Wall};
+use super::time::{Mono, Wall};
 
 /// systemd's id of one run of a unit; every new start gets a new one. 32 hex digits when shown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ pub enum Event {
     },
     /// Which systemd is there, told before [`Event::Resynced`].
     SystemdIdentified {
-        /// It, and the machine's.
-        boot: Boot,
+        /// As in [`super::time::Boot`].
+        began: u64,
     },
     /// The connection to systemd was made anew, or systemd reloaded: the truth about every unit of ours.
     /// A service that is not in it has no unit.

@@ -302,7 +302,7 @@ impl Loop {
 
     /// The truth about every unit; what the journal knows of vanished runs is looked up first.
     fn resynced(&mut self, mut units: BTreeMap<Id, UnitSeen>) {
-        self.decide(Event::SystemdIdentified { boot: clock::boot(self.manager.began()) });
+        self.decide(Event::SystemdIdentified { began: self.manager.began() });
         let snapshot = self.engine.snapshot();
         let unknown = self.state.gaps.unknown(&snapshot, &units);
         if !unknown.is_empty() {

@@ -49,7 +49,8 @@ pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Res
         let began = SystemTime::now();
         Ok((began, make_job(&link, scope, exe, args).await?))
     };
-    let (began, job) = tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| unanswered())??;
+    let (began, job) =
+        tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| unanswered("StartTransientUnit"))??;
     let result = tokio::time::timeout(ANSWER_TIMEOUT, job_result(&mut messages, &link, &job)).await;
     let result = result.ok().flatten().unwrap_or_else(|| "timeout".into());
     if result == "done" {
@@ -62,9 +63,9 @@ pub async fn run_in_background(scope: Scope, exe: &Path, args: &[String]) -> Res
     Err(SystemdError::Job { what: "start", unit: OWN_UNIT.into(), result, reason })
 }
 
-fn unanswered() -> SystemdError {
+fn unanswered(what: &'static str) -> SystemdError {
     SystemdError::Refused {
-        what: "StartTransientUnit",
+        what,
         unit: OWN_UNIT.into(),
         reason: format!(
             "systemd did not answer in {} s; where you are not root it asks polkit first, which may not be up: try \
@@ -75,14 +76,8 @@ fn unanswered() -> SystemdError {
 }
 
 async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
-    let explain = |error| explain(scope, error, "Get", OWN_UNIT);
-    let (unit, service) = link.unit(&object_path(OWN_UNIT)).await.map_err(explain)?;
-    // A unit that is not loaded has no state; then there is nothing that runs.
-    let state = unit.active_state().await.map(|state| activity(&state));
-    if !matches!(state, Ok(Activity::Active | Activity::Activating)) {
-        return Ok(());
-    }
-    let pid = service.main_pid().await.unwrap_or(0);
+    let running = running(link).await.map_err(|error| explain(scope, error, "Get", OWN_UNIT))?;
+    let Some(pid) = running else { return Ok(()) };
     if pid == 0 {
         // One that failed waits for its next try. This start takes its place, and says what becomes of it.
         let _ = link.manager.stop_unit(OWN_UNIT, "replace").await;
@@ -102,16 +97,24 @@ async fn refuse_second(link: &Link, scope: Scope) -> Result<(), SystemdError> {
 /// systemd stops or restarts already is left to that.
 pub(super) async fn stay_down(link: &Link, scope: Scope) -> Result<(), SystemdError> {
     let stop = async {
-        let (unit, service) = link.unit(&object_path(OWN_UNIT)).await?;
-        let state = unit.active_state().await.map(|state| activity(&state));
-        let ours = service.main_pid().await.is_ok_and(|pid| pid == std::process::id());
-        if ours && matches!(state, Ok(Activity::Active | Activity::Activating)) {
+        if running(link).await? == Some(std::process::id()) {
             link.manager.stop_unit(OWN_UNIT, "replace").await?;
         }
         Ok(())
     };
-    let stopped = tokio::time::timeout(CALL_TIMEOUT, stop).await.map_err(|_| unanswered())?;
+    let stopped = tokio::time::timeout(CALL_TIMEOUT, stop).await.map_err(|_| unanswered("StopUnit"))?;
     stopped.map_err(|error| explain(scope, error, "StopUnit", OWN_UNIT))
+}
+
+/// The main process of the unit while it is up, and is not being stopped; 0 between two tries.
+async fn running(link: &Link) -> zbus::Result<Option<u32>> {
+    let (unit, service) = link.unit(&object_path(OWN_UNIT)).await?;
+    // A unit that is not loaded has no state; then there is nothing that runs.
+    let state = unit.active_state().await.map(|state| activity(&state));
+    if !matches!(state, Ok(Activity::Active | Activity::Activating)) {
+        return Ok(None);
+    }
+    Ok(Some(service.main_pid().await.unwrap_or(0)))
 }
 
 /// Starts the installed unit, or makes a transient one; the job's object.

@@ -163,12 +163,12 @@ fn user_sets(plan: &ServicePlan, property: &str) -> bool {
 }
 
 fn ours(plan: &ServicePlan, host: Host<'_>, environment: Option<&Path>) -> Vec<Property> {
-    let mut list = List::default();
-    list.set("Description", plan.name.clone());
-    list.set("Slice", slice_of(&plan.groups));
     // No `AddRef`: for each reference systemd takes a match rule of its own bus connection, of which dbus-daemon
     // allows 512, and with one too many systemd loses the bus. The last signal of a unit says how its run ended
     // before the unit is forgotten; one that failed stays.
+    let mut list = List::default();
+    list.set("Description", plan.name.clone());
+    list.set("Slice", slice_of(&plan.groups));
     // Stopped in the reverse order when the machine goes down: with a network and remote files to end in good order.
     let base: &[&str] =
         if host.scope == Scope::System { &["network.target", "remote-fs.target"] } else { &[] };

@@ -172,7 +172,7 @@ impl Engine {
                 self.unit_exited(&service, invocation, exit, external);
             }
             Event::UnitAppeared { service, invocation, pid } => self.unit_appeared(&service, invocation, pid),
-            Event::SystemdIdentified { boot } => self.systemd_identified(boot),
+            Event::SystemdIdentified { began } => self.systemd_identified(began),
             Event::Resynced { units } => self.resynced(units),
             Event::Probed { service, invocation, report } => self.probed(&service, invocation, &report),
             Event::Unprobed { service, invocation, lack } => self.unprobed(&service, invocation, lack),

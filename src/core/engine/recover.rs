@@ -16,9 +16,9 @@ const ORPHAN_TRIES: u32 = 3;
 const ORPHAN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    pub(super) fn systemd_identified(&mut self, boot: Boot) {
-        self.replaced |= boot != self.boot;
-        self.boot = boot;
+    pub(super) fn systemd_identified(&mut self, began: u64) {
+        self.replaced |= began != self.boot.systemd_began;
+        self.boot.systemd_began = began;
     }
 
     /// Units end with the systemd that runs them, as a user's does while a supervisor in a session lives on. That is

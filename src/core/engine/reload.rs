@@ -103,10 +103,6 @@ impl Engine {
             _ => {}
         }
         let up = service.want == Want::Up;
-        if up && !was_enabled_up {
-            self.supersede(id, Goal::Down, "it came back into the configuration");
-        }
-        let Some(service) = self.services.get_mut(id) else { return };
         match service.state {
             State::Starting | State::Running if other_program && up => {
                 self.begin_stop(id, "its configuration changed", AfterStop::Start);
@@ -155,6 +151,9 @@ impl Engine {
                     next: "",
                 },
             );
+        }
+        if up && !was_enabled_up {
+            self.supersede(id, Goal::Down, "it came back into the configuration");
         }
         self.persist(id);
         self.mark(id);

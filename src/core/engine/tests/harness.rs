@@ -13,11 +13,11 @@ use crate::core::snapshot::{Health, ServiceView, State};
 use crate::core::time::{Boot, Mono, Now, Wall};
 
 pub const BOOT: &str = "boot-1";
+pub const WHO: &str = "alice";
 
 pub fn boot(id: &str) -> Boot {
     Boot { id: id.into(), systemd_began: 1 }
 }
-pub const WHO: &str = "alice";
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()

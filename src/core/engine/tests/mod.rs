@@ -4,6 +4,7 @@
 
 mod adoption;
 mod alerts;
+mod boots;
 mod exits;
 mod harness;
 mod orders;

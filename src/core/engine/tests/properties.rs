@@ -224,7 +224,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (service(), run(), any::<Option<u32>>())
             .prop_map(|(service, invocation, pid)| Event::UnitAppeared { service, invocation, pid }),
         2 => units.prop_map(|units| Event::Resynced { units }),
-        1 => (1..4u64).prop_map(|n| Event::SystemdIdentified { boot: Boot { systemd_began: n, ..boot(BOOT) } }),
+        1 => (1..4u64).prop_map(|began| Event::SystemdIdentified { began }),
         3 => (service(), run(), report)
             .prop_map(|(service, invocation, report)| Event::Probed { service, invocation, report }),
         1 => (service(), run()).prop_map(|(service, invocation)| {

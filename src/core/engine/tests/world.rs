@@ -199,13 +199,10 @@ impl World {
     fn boot(&mut self) {
         self.life += 1;
         self.connected = true;
-        let engine = Engine::new(self.now(), self.boot_of_now(), self.plan.clone(), self.disk.clone());
+        let boot = Boot { systemd_began: self.boot, ..boot(BOOT) };
+        let engine = Engine::new(self.now(), boot, self.plan.clone(), self.disk.clone());
         self.engine = Some(engine.with_open_alerts(self.alerts.iter().cloned()));
         self.resync();
-    }
-
-    fn boot_of_now(&self) -> Boot {
-        Boot { systemd_began: self.boot, ..boot(BOOT) }
     }
 
     fn resync(&mut self) {
@@ -691,7 +688,7 @@ impl World {
             }
             Item::Connect => {
                 self.connected = true;
-                self.tell(Event::SystemdIdentified { boot: self.boot_of_now() });
+                self.tell(Event::SystemdIdentified { began: self.boot });
                 self.resync();
             }
             Item::Boot => self.boot(),
