@@ -105,12 +105,21 @@ pub async fn set_up(
     if fresh {
         bus::listen(connection, inner.scope).await?;
     }
-    let owner = bus::owner(connection, inner.scope).await?;
-    // Before the first signal can come.
-    inner.expect_owner(Some(owner.clone()));
-    let link = bus::subscribe(connection, owner, inner.scope).await?;
-    inner.link_up(link);
-    Ok(())
+    let mut owner = bus::owner(connection, inner.scope).await?;
+    loop {
+        // Before the first signal can come.
+        inner.expect_owner(Some(owner.clone()));
+        let error = match bus::subscribe(connection, owner.clone(), inner.scope).await {
+            Err(error) if error.is_unreachable() => error,
+            subscribed => return subscribed.map(|link| inner.link_up(link)),
+        };
+        // One that executes itself again goes away with our question, and is to be asked again.
+        let next = bus::owner(connection, inner.scope).await?;
+        if next == owner {
+            return Err(error);
+        }
+        owner = next;
+    }
 }
 
 fn take_in(inner: &Arc<Inner>, connection: &Connection, message: &Message) -> zbus::Result<()> {

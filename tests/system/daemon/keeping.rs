@@ -327,6 +327,21 @@ fn the_bus_the_manager_and_the_journal_may_be_restarted() {
     daemon.ok(&["stop", "shaken"]);
 }
 
+#[test]
+fn a_supervisor_starts_while_systemd_executes_itself_anew() {
+    let mut daemon = Daemon::prepared_alone(json!({"meanwhile": sleeper()}));
+    daemon.launch();
+    let before = daemon.wait_state("meanwhile", "running");
+    // systemd is away for tens of milliseconds, somewhere in the first ones of the supervisor.
+    for _ in 0..8 {
+        daemon.kill();
+        let mut systemctl = std::process::Command::new("systemctl").arg("daemon-reexec").spawn().unwrap();
+        daemon.launch();
+        assert!(systemctl.wait().unwrap().success());
+        assert_eq!(daemon.wait_state("meanwhile", "running")["pid"], before["pid"]);
+    }
+}
+
 /// As `systemctl isolate graphical.target` or `init 3` do, which end what the target does not want.
 #[test]
 fn another_target_ends_no_service() {
