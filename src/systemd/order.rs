@@ -94,7 +94,10 @@ async fn call_start(inner: &Inner, plan: &ServicePlan) -> Result<u32, SystemdErr
     let job = match activity {
         None => create(inner, plan, spec).await?,
         Some(Activity::Inactive | Activity::Failed) => start_down(inner, plan, spec, made).await?,
-        Some(_) => start_running(inner, plan, &spec).await?,
+        Some(_) => match start_running(inner, plan, &spec.name).await? {
+            Some(job) => job,
+            None => create(inner, plan, spec).await?,
+        },
     };
     let mut units = inner.units();
     let unit = units.get(&plan.id);
@@ -157,19 +160,24 @@ pub async fn set_limits(inner: &Inner, plan: &ServicePlan) -> Result<(), Systemd
         .await
 }
 
-/// The unit is up, or on its way. That is well if it is what is wanted.
+/// The unit is up, or on its way. That is well if it is what is wanted. `None`: it has ended, and that is yet to be
+/// heard.
 async fn start_running(
     inner: &Inner,
     plan: &ServicePlan,
-    spec: &UnitSpec,
-) -> Result<OwnedObjectPath, SystemdError> {
-    let name = &spec.name;
-    match read::unit_maker(inner, &plan.id).await? {
-        Maker::Us { exec_hash } if exec_hash == plan.exec_hash => {}
-        Maker::Us { .. } => return Err(SystemdError::Outdated { unit: name.clone() }),
-        other => return Err(somebody_elses(name, &other)),
+    name: &str,
+) -> Result<Option<OwnedObjectPath>, SystemdError> {
+    match read::run_and_maker(inner, &plan.id).await?.map(|(_, maker)| maker) {
+        None => return Ok(None),
+        Some(Maker::Us { exec_hash }) if exec_hash == plan.exec_hash => {}
+        Some(Maker::Us { .. }) => return Err(SystemdError::Outdated { unit: name.into() }),
+        Some(other) => return Err(somebody_elses(name, &other)),
     }
-    inner.call("StartUnit", name, async |link| link.manager.start_unit(name, REPLACE).await).await
+    let started = inner.call("StartUnit", name, async |link| link.manager.start_unit(name, REPLACE).await);
+    match started.await {
+        Err(SystemdError::NoSuchUnit { .. }) => Ok(None),
+        started => started.map(Some),
+    }
 }
 
 /// A unit that is up and that we did not make.

@@ -13,7 +13,7 @@ use super::name::{SERVICE_PATTERN, object_path, service_of_unit, service_unit};
 use super::unit::{Maker, maker};
 use super::units::{State, Units};
 use super::watch::{activity, invocation};
-use crate::core::event::UnitSeen;
+use crate::core::event::{InvocationId, UnitSeen};
 use crate::core::plan::{Id, Plan};
 
 /// Units that are read at once; each read is one call in the window.
@@ -106,13 +106,26 @@ pub async fn one(inner: &Inner, service: &Id) -> Result<(), SystemdError> {
     Ok(())
 }
 
-/// Who made a unit that is loaded.
-pub async fn unit_maker(inner: &Inner, service: &Id) -> Result<Maker, SystemdError> {
+/// The run that is there, and who made its unit; `None` where there is none, or another one meanwhile.
+pub async fn run_and_maker(
+    inner: &Inner,
+    service: &Id,
+) -> Result<Option<(InvocationId, Maker)>, SystemdError> {
     let name = service_unit(service);
     let path = object_path(&name);
-    let fields =
-        inner.call("Get", &name, async |link| link.unit(&path).await?.1.log_extra_fields().await).await?;
-    Ok(maker(&fields, inner.environment.folder()))
+    let read = inner.try_call(async |link| {
+        let (unit, service) = link.unit(&path).await?;
+        let before = invocation(&unit.invocation_id().await?);
+        let fields = service.log_extra_fields().await?;
+        let up = activity(&unit.active_state().await?).is_up();
+        let after = invocation(&unit.invocation_id().await?);
+        Ok(before.filter(|_| up && before == after).map(|run| (run, fields)))
+    });
+    match read.await? {
+        Ok(found) => Ok(found.map(|(run, fields)| (run, maker(&fields, inner.environment.folder())))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(super::bus::explain(inner.scope, error, "Get", &name)),
+    }
 }
 
 fn is_gone(error: &zbus::Error) -> bool {

@@ -168,11 +168,9 @@ fn properties_changed(inner: &Arc<Inner>, path: &str, message: &Message) -> zbus
     let (interface, values, _invalid): (&str, HashMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
     match interface {
         SERVICE => inner.units().service_changed(&service, service_change(&values)),
-        UNIT => {
-            if let Some(run) = inner.units().unit_changed(&service, unit_change(&values)) {
-                let inner = Arc::clone(inner);
-                tokio::spawn(async move { read_maker(&inner, &service, run).await });
-            }
+        UNIT if inner.units().unit_changed(&service, unit_change(&values)) => {
+            let inner = Arc::clone(inner);
+            tokio::spawn(async move { read_maker(&inner, &service).await });
         }
         _ => {}
     }
@@ -218,9 +216,11 @@ fn manager_says(inner: &Arc<Inner>, member: &str, message: &Message) -> zbus::Re
 }
 
 /// A unit came up without an order of ours. Where systemd cannot be asked, the next whole picture tells whose it is.
-async fn read_maker(inner: &Inner, service: &Id, run: InvocationId) {
-    match read::unit_maker(inner, service).await {
-        Ok(maker) => inner.units().maker_known(service, run, maker),
+async fn read_maker(inner: &Inner, service: &Id) {
+    match read::run_and_maker(inner, service).await {
+        Ok(Some((run, maker))) => inner.units().maker_known(service, run, maker),
+        // Its end, or the next one's beginning, is told.
+        Ok(None) => {}
         Err(error) => tracing::debug!(%service, %error, "it cannot be read who made the unit"),
     }
 }

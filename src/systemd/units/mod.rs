@@ -203,9 +203,9 @@ impl Units {
         }
     }
 
-    /// Gives the run of which is to be read who made its unit, for [`Self::maker_known`].
+    /// Whether it is to be read who made the unit, for [`Self::maker_known`].
     #[must_use]
-    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) -> Option<InvocationId> {
+    pub fn unit_changed(&mut self, service: &Id, change: UnitChange) -> bool {
         let unit = self.get(service);
         unit.touched += 1;
         let state = &mut unit.state;
@@ -216,8 +216,7 @@ impl Units {
             (change.active_enter.unwrap_or(wall), change.active_enter_monotonic.unwrap_or(mono));
         state.settle();
         self.decide(service);
-        let unit = self.units.get(service).filter(|unit| self.synced && unit.is_unknown());
-        unit.and_then(|unit| unit.state.invocation)
+        self.synced && self.units.get(service).is_some_and(Unit::is_unknown)
     }
 
     /// It was read who made the unit that came up without an order of ours.
@@ -225,7 +224,6 @@ impl Units {
         let unit = self.get(service);
         // Another one has come since, and is read, too.
         if unit.state.invocation == Some(run) && unit.is_unknown() {
-            unit.asked = true;
             unit.state.maker = Some(maker);
             self.decide(service);
         }
@@ -239,7 +237,6 @@ impl Units {
         unit.state = State::default();
         unit.touched += 1;
         unit.made = None;
-        unit.asked = false;
         for waiter in unit.removal.drain(..) {
             let _ = waiter.send(());
         }
@@ -434,23 +431,22 @@ impl Units {
     /// What was read of a unit, unless a signal was faster; `touched` is its count before the reading.
     pub fn read(&mut self, service: &Id, mut state: State, touched: u64) {
         let unit = self.get(service);
+        let same_run = state.invocation.is_some() && state.invocation == unit.state.invocation;
         // A run does not change hands, whatever a reload has made of the unit's file.
-        if state.invocation.is_some() && state.invocation == unit.state.invocation && !unit.state.is_foreign()
-        {
-            state.maker = unit.state.maker.take().or(state.maker);
+        if same_run && unit.state.is_ours() {
+            state.maker.clone_from(&unit.state.maker);
         }
         if unit.touched == touched {
-            unit.asked = state.activity.is_some();
             unit.state = state;
             unit.state.settle();
-        } else {
+        } else if same_run {
             unit.state.maker = state.maker;
         }
     }
 
     /// Units that signals alone told of: they may be somebody else's.
     pub fn unread(&self) -> BTreeSet<Id> {
-        let unread = |unit: &Unit| unit.state.activity.is_some() && !unit.asked && unit.made.is_none();
+        let unread = |unit: &Unit| unit.state.activity.is_some() && unit.state.maker.is_none();
         self.units.iter().filter(|(_, unit)| unread(unit)).map(|(service, _)| service.clone()).collect()
     }
 
@@ -467,7 +463,7 @@ impl Units {
         for service in services {
             let unit = self.get(&service);
             let state = unit.state.clone();
-            let Some(activity) = state.activity.filter(|_| !state.is_foreign()) else {
+            let Some(activity) = state.activity.filter(|_| state.is_ours()) else {
                 unit.up = None;
                 self.drop_if_idle(&service);
                 continue;

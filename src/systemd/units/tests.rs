@@ -24,12 +24,21 @@ fn run(number: u128) -> InvocationId {
     InvocationId(number)
 }
 
+fn us() -> Maker {
+    Maker::Us { exec_hash: String::new() }
+}
+
+/// What is read of a unit that we made.
+fn of_ours() -> State {
+    State { maker: Some(us()), ..State::default() }
+}
+
 impl World {
     fn new() -> Self {
         let (send, told) = mpsc::unbounded_channel();
         let mut units = Units::new(send, OomLog::none());
         assert!(units.snapshot(|_| true).is_empty());
-        Self { units, told, begun: Vec::new(), others: Maker::Us { exec_hash: String::new() } }
+        Self { units, told, begun: Vec::new(), others: us() }
     }
 
     fn start(&mut self, op: u64) {
@@ -43,6 +52,7 @@ impl World {
     }
 
     fn job_known(&mut self, op: u64, job: u32) {
+        self.units.get(&web()).state.maker = Some(us());
         if let Some(result) = self.units.job_known(&web(), OpId(op), job) {
             // The reading finds nothing new.
             self.units.job_ended(&web(), job, &result);
@@ -70,8 +80,8 @@ impl World {
             invocation: Some(Some(run(invocation))),
             ..UnitChange::default()
         };
-        if let Some(run) = self.units.unit_changed(&web(), unit) {
-            self.units.maker_known(&web(), run, self.others.clone());
+        if self.units.unit_changed(&web(), unit) {
+            self.units.maker_known(&web(), run(invocation), self.others.clone());
         }
     }
 
@@ -121,7 +131,7 @@ fn a_run_that_has_a_process_is_not_down_whatever_systemd_calls_it() {
     let seen = world.units.snapshot(|_| true);
     assert_eq!((seen[&web()].activity, &seen[&web()].exit), (Activity::Activating, &None));
     // The same, asked.
-    let state = State { activity: Some(Activity::Inactive), main_pid: 30, ..State::default() };
+    let state = State { activity: Some(Activity::Inactive), main_pid: 30, ..of_ours() };
     let touched = world.units.get(&web()).touched;
     world.units.read(&web(), state, touched);
     assert_eq!(world.units.snapshot(|_| true)[&web()].activity, Activity::Activating);
@@ -217,9 +227,24 @@ fn what_is_somebody_elses_is_not_told() {
     world.units.unit_removed(&web());
     assert!(world.told().is_empty());
     // Ours of the same name, after theirs.
-    world.others = Maker::Us { exec_hash: String::new() };
+    world.others = us();
     world.state(Activity::Active, 3, 44, NOTHING);
     assert_eq!(world.told(), ["appeared 3 pid Some(44)"]);
+}
+
+#[test]
+fn a_reading_says_nothing_of_a_run_that_came_after_it() {
+    let mut world = World { others: Maker::AnotherSupervisor, ..World::new() };
+    world.state(Activity::Active, 1, 42, NOTHING);
+    let touched = world.units.get(&web()).touched;
+    // It was between two runs when it was read, and there was no unit.
+    world.units.unit_removed(&web());
+    world.state(Activity::Active, 2, 43, NOTHING);
+    world.units.read(&web(), State::default(), touched);
+    assert!(world.units.snapshot(|_| true).is_empty());
+    world.state(Activity::Active, 2, 44, NOTHING);
+    world.state(Activity::Inactive, 2, 0, EXIT_0);
+    assert!(world.told().is_empty());
 }
 
 #[test]
@@ -317,7 +342,7 @@ fn a_signal_is_newer_than_a_reading_that_began_before_it() {
     let mut world = running();
     let touched = world.units.get(&web()).touched;
     world.state(Activity::Failed, 1, 0, EXIT_1);
-    let old = State { activity: Some(Activity::Active), invocation: Some(run(1)), ..State::default() };
+    let old = State { activity: Some(Activity::Active), invocation: Some(run(1)), ..of_ours() };
     world.units.read(&web(), old, touched);
     let seen = world.units.snapshot(|_| true);
     assert_eq!(seen[&web()].activity, Activity::Failed);
@@ -327,7 +352,7 @@ fn a_signal_is_newer_than_a_reading_that_began_before_it() {
 #[test]
 fn a_unit_found_on_its_way_up_is_told_when_it_is_up() {
     let mut world = World::new();
-    let state = State { activity: Some(Activity::Activating), invocation: Some(run(1)), ..State::default() };
+    let state = State { activity: Some(Activity::Activating), invocation: Some(run(1)), ..of_ours() };
     let touched = world.units.get(&web()).touched;
     world.units.read(&web(), state, touched);
     assert_eq!(world.units.snapshot(|_| true)[&web()].activity, Activity::Activating);
@@ -469,7 +494,7 @@ fn a_start_of_whose_run_nothing_was_told_is_read_before_it_is_answered() {
         activity: Some(Activity::Inactive),
         invocation: Some(run(5)),
         ending: Ending { result: "success".into(), code: 1, status: 0 },
-        ..State::default()
+        ..of_ours()
     };
     world.units.read(&web(), read, touched);
     world.units.job_ended(&web(), 10, "done");

@@ -22,8 +22,6 @@ pub struct Unit {
     pub orders: Vec<Order>,
     /// What systemd's unit was made from, if we made it.
     pub made: Option<Made>,
-    /// systemd was asked whose it is since it is loaded.
-    pub asked: bool,
     /// Signals that changed `state`.
     pub touched: u64,
     /// Who waits for the unit to be unloaded.
@@ -35,13 +33,13 @@ pub struct Unit {
 impl Unit {
     /// Whether we made it, or read that we did. Signals alone do not say whose a unit is.
     pub fn is_ours(&self) -> bool {
-        self.made.is_some() || self.up.is_some() || (self.asked && !self.state.is_foreign())
+        self.made.is_some() || self.up.is_some() || self.state.is_ours()
     }
 
-    /// Whether it came up without an order of ours, and systemd was not asked whose it is.
+    /// Whether it came up without an order of ours, and it was not read whose it is.
     pub fn is_unknown(&self) -> bool {
         let active = self.state.activity == Some(Activity::Active);
-        active && !self.asked && !self.is_ours() && !self.is_starting()
+        active && self.state.maker.is_none() && !self.is_ours() && !self.is_starting()
     }
 
     pub fn is_starting(&self) -> bool {
@@ -85,9 +83,9 @@ impl State {
         matches!(self.activity, None | Some(Activity::Inactive | Activity::Failed))
     }
 
-    /// It is not ours to see, start or stop, whatever its name.
-    pub fn is_foreign(&self) -> bool {
-        !matches!(self.maker, None | Some(Maker::Us { .. }))
+    /// Whether it was read, or said by us, that we made it. No other is ours to see, start or stop, whatever its name.
+    pub fn is_ours(&self) -> bool {
+        self.exec_hash().is_some()
     }
 
     /// Of the plan that it was made from, if it is ours.
