@@ -153,7 +153,7 @@ pub fn unreachable(scope: Scope, reason: &str) -> SystemdError {
     let (manager, remedy) = match scope {
         Scope::System => (
             "systemd",
-            "Is systemd PID 1 here, and is the D-Bus system bus running (package dbus; `systemctl status dbus`)?",
+            "Is systemd PID 1 here, and is the D-Bus system bus running (package dbus, see `systemctl status dbus`)?",
         ),
         Scope::User => (
             "systemd --user",

@@ -392,17 +392,21 @@ fn a_death_during_a_bus_restart_is_seen() {
 
 #[test]
 fn a_supervisor_that_starts_leaves_alone_what_another_is_starting() {
+    let at_once = json!({"retry_delay": 0.01, "max_backoff": 0.01, "max_retries": -1});
     // One that ends well is forgotten by systemd, and a new unit each time.
-    let busy = with(
-        script("sleep 0.05"),
-        json!({"restart_on_exit": true, "restart_policy": {"retry_delay": 0.01, "max_backoff": 0.01, "max_retries": -1}}),
-    );
+    let busy = with(script("sleep 0.05"), json!({"restart_on_exit": true, "restart_policy": at_once}));
     let services: Map<String, Value> = (0..10).map(|n| (format!("anothers-{n}"), busy.clone())).collect();
     let one = Daemon::start(Value::Object(services));
-    let mut other = Daemon::prepared(json!({}));
+    // It asks the journal about what ended while it was away, and then looks at all units once more.
+    let its_own = with(sleeper(), json!({"restart_on_exit": true, "restart_policy": at_once}));
+    let mut other = Daemon::prepared(json!({"its-own": its_own}));
     for _ in 0..25 {
         other.launch();
+        wait_for("its own runs", SOON, || other.service("its-own")["pid"].as_u64());
         other.kill();
+        sh("systemctl kill supervisor-its-own.service");
+        let state = || sh("systemctl show -P ActiveState supervisor-its-own.service");
+        wait_for("its own has ended", SOON, || (state() == "inactive").then_some(()));
     }
     let log = other.log();
     assert!(!log.contains("anothers-"), "{log}");
