@@ -106,7 +106,8 @@ pub async fn one(inner: &Inner, service: &Id) -> Result<(), SystemdError> {
     Ok(())
 }
 
-/// The run that is there, and who made its unit; `None` where there is none, or another one meanwhile.
+/// The run that is there, and who made its unit; `None` where there is none, or another one meanwhile. Not a whole
+/// [`state`]: this is read of every run of another supervisor's.
 pub async fn run_and_maker(
     inner: &Inner,
     service: &Id,
